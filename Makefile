@@ -1,0 +1,34 @@
+# Every target sets itself up: a fresh machine needs python >= 3.11, git and make.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test check bench gpu clean
+
+demo: $(INSTALLED)          ## tag photos, make data, train a small model, measure it, ask it: demo_out/index.html
+	$(BIN)/python scripts/demo.py
+
+test: $(INSTALLED)          ## every test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)         ## style, types, and which package may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED)         ## speed, as ratios measured in one run: benchmarks/*.json
+	$(BIN)/python scripts/bench.py
+
+gpu:                        ## what a GPU changes, checked and timed with the packages already installed
+	PYTHONPATH=. $(PYTHON) scripts/gpu_suite.py
+
+clean:
+	rm -rf .venv demo_out
+
+$(INSTALLED): requirements.txt setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python >= 3.11 is needed; name one with make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable .
+	touch $@

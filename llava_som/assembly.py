@@ -1,0 +1,140 @@
+"""A new model from its parts: a vision encoder and a decoder, pretrained or fresh, and a fresh projector between
+them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, LlavaSomProcessor
+from llava_som.chat_templates import END_OF_TURN
+from llava_som.vocabulary import add_image_token, fit_embeddings
+
+
+def assemble(
+    vision: str | dict[str, Any],
+    decoder: str | dict[str, Any],
+    *,
+    tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
+    projector: str | dict[str, Any] = "mlp2x_gelu",
+    chat_template: str = "vicuna",
+    vision_feature_layer: int | list[int] | None = None,
+    num_prefix_tokens: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    attn_implementation: str | None = None,
+) -> tuple[LlavaSomForConditionalGeneration, LlavaSomProcessor]:
+    """Model and processor from parts.
+
+    Args:
+        vision: a checkpoint ("openai/clip-vit-large-patch14-336"; "timm/focalnet_tiny_srf" for timm's weights), or
+            a dict with `model_type` for a freshly initialised encoder (`{"model_type": "timm_tower",
+            "architecture": ...}` for timm).
+        decoder: a checkpoint ("lmsys/vicuna-7b-v1.5"), or a dict with `model_type` for a fresh decoder.
+        tokenizer: a checkpoint, folder or tokenizer; default: the decoder's.
+        projector: name, or `{"type": name, **options}`.
+        chat_template: `vicuna`, `chatml`, `llama3` or a `.jinja` file with generation markers.
+        vision_feature_layer: see `LlavaSomConfig`.
+        num_prefix_tokens: see `LlavaSomConfig`.
+        dtype: of every weight.
+        attn_implementation: sdpa, eager, flash_attention_2 ...; transformers' default when absent.
+
+    Raises:
+        ValueError: a fresh decoder without a tokenizer, or parts that do not fit; the message says what to state.
+    """
+    tokenizer = _tokenizer(tokenizer, decoder)
+    image_token_id = add_image_token(tokenizer)
+    tower = _vision_tower(vision, dtype)
+    language_model = _decoder(decoder, dtype, vocab_size=len(tokenizer))
+    fit_embeddings(language_model, len(tokenizer))
+    config = LlavaSomConfig(
+        vision_config=tower.config,
+        text_config=language_model.config,
+        projector=projector,
+        image_token_id=image_token_id,
+        vision_feature_layer=vision_feature_layer,
+        num_prefix_tokens=num_prefix_tokens,
+        dtype=dtype,
+    )
+    processor = LlavaSomProcessor.for_model(config, tokenizer, chat_template)
+    model = _join(config, tower, language_model, dtype)
+    if attn_implementation is not None:
+        model.set_attn_implementation(attn_implementation)
+    _set_stop_tokens(model, tokenizer, chat_template)
+    return model, processor
+
+
+def _join(
+    config: LlavaSomConfig, tower: PreTrainedModel, decoder: PreTrainedModel, dtype: torch.dtype
+) -> LlavaSomForConditionalGeneration:
+    """The parts in one model; only the projector is allocated anew."""
+    with torch.device("meta"):
+        model = LlavaSomForConditionalGeneration(config)
+    model.vision_tower, model.language_model = tower, decoder
+    projector: Any = model.multi_modal_projector.to_empty(device=tower.device).to(dtype)
+    for module in projector.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
+def _vision_tower(vision: str | dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
+    if isinstance(vision, str) and vision.startswith("timm/"):
+        from llava_som.vision.timm import TimmTower, TimmTowerConfig
+
+        return TimmTower(TimmTowerConfig.from_architecture(vision.removeprefix("timm/")), pretrained=True)
+    if isinstance(vision, str):
+        config = AutoConfig.from_pretrained(vision)
+        config = getattr(config, "vision_config", config)  # a CLIP or SigLIP checkpoint holds a text encoder as well
+        return AutoModel.from_pretrained(vision, config=config, dtype=dtype)
+    options = dict(vision)
+    model_type = options.pop("model_type", None)
+    if model_type == "timm_tower":
+        from llava_som.vision.timm import TimmTowerConfig
+
+        return AutoModel.from_config(TimmTowerConfig.from_architecture(**options))
+    return AutoModel.from_config(_fresh_config("vision", model_type, options), dtype=dtype)
+
+
+def _decoder(decoder: str | dict[str, Any], dtype: torch.dtype, vocab_size: int) -> PreTrainedModel:
+    if isinstance(decoder, str):
+        return AutoModelForCausalLM.from_pretrained(decoder, dtype=dtype)
+    options = {"vocab_size": vocab_size, **decoder}
+    config = _fresh_config("decoder", options.pop("model_type", None), options)
+    return AutoModelForCausalLM.from_config(config, dtype=dtype)
+
+
+def _fresh_config(part: str, model_type: str | None, options: dict[str, Any]) -> PreTrainedConfig:
+    if model_type is None:
+        raise ValueError(f"{part}={options!r}: a fresh {part} needs model_type, such as clip_vision_model or llama.")
+    return AutoConfig.for_model(model_type, **options)
+
+
+def _tokenizer(
+    given: str | Path | PreTrainedTokenizerBase | None, decoder: str | dict[str, Any]
+) -> PreTrainedTokenizerBase:
+    if isinstance(given, PreTrainedTokenizerBase):
+        return given
+    if given is None and isinstance(decoder, dict):
+        raise ValueError("A fresh decoder brings no tokenizer: name one (tokenizer=folder or checkpoint).")
+    return AutoTokenizer.from_pretrained(given or decoder)
+
+
+def _set_stop_tokens(
+    model: LlavaSomForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, chat_template: str
+) -> None:
+    """Generation stops at the token with which the template ends a turn."""
+    end_of_turn = END_OF_TURN.get(chat_template) or tokenizer.eos_token
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(end_of_turn)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id

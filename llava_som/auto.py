@@ -1,0 +1,17 @@
+"""The model's classes, registered with transformers: AutoConfig, AutoProcessor and AutoModelForImageTextToText know
+`llava_som`.
+"""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from llava_som.configuration import LlavaSomConfig
+from llava_som.modeling import LlavaSomForConditionalGeneration
+from llava_som.processing import LlavaSomProcessor
+
+__all__ = ["LlavaSomConfig", "LlavaSomForConditionalGeneration", "LlavaSomProcessor"]
+
+AutoConfig.register(LlavaSomConfig.model_type, LlavaSomConfig, exist_ok=True)
+AutoProcessor.register(LlavaSomConfig, LlavaSomProcessor, exist_ok=True)
+AutoModelForImageTextToText.register(LlavaSomConfig, LlavaSomForConditionalGeneration, exist_ok=True)

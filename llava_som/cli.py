@@ -1,0 +1,146 @@
+"""The `llava-som` command. Nothing heavy is imported before a subcommand needs it.
+
+The commands that live in sibling packages (data_gen, train, eval) are found by name when they are called: the
+library itself imports none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="llava-som",
+    help="LLaVA-style models with Set-of-Mark: tag images, make data, train, evaluate, ask.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best there is.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 ...; auto is bfloat16 on a GPU, float32 on a CPU.")]
+Attention = Annotated[str, typer.Option(help="sdpa, eager, flash_attention_2 ...; auto leaves it to transformers.")]
+
+
+@app.command(epilog="Example: llava-som tag photos/ -o tagged/ --source coco --annotations instances_val2017.json")
+def tag(
+    image_or_folder: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write (or a file name, for one image).")],
+    source: Annotated[str, typer.Option(help="Where regions come from: classical, coco, sam, boxes.")] = "classical",
+    annotations: Annotated[Path | None, typer.Option(help="Annotation file of the sources coco and boxes.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Model of the source sam.")] = None,
+    preset: Annotated[str, typer.Option(help="How marks look and what is skipped.")] = "paper",
+    seed: Annotated[int, typer.Option(help="Same input and seed, same bytes out.")] = 0,
+    force: Annotated[bool, typer.Option(help="Mark again what an earlier call has marked.")] = False,
+) -> None:
+    """Draw numbered tags on images; writes each tagged image and <name>.marks.json beside it."""
+    tagging = importlib.import_module("data_gen.tagging")
+    summary = tagging.tag(
+        image_or_folder,
+        out,
+        source,
+        preset=preset,
+        seed=seed,
+        force=force,
+        show_progress=True,
+        annotations=annotations,
+        checkpoint=checkpoint,
+    )
+    print(f"{summary['tagged']} image(s) tagged with {summary['marks']} marks, {summary['kept']} kept from before.")
+    for reason, count in summary["quarantined_by_reason"].items():
+        print(f"{count} set aside: {reason} (see {out / 'quarantine.jsonl'})")
+
+
+@app.command(context_settings=PASS_THROUGH)
+def synth(context: typer.Context) -> None:
+    """Make training data from marked images: the same as python -m data_gen."""
+    importlib.import_module("data_gen.__main__").main(context.args)
+
+
+@app.command(context_settings=PASS_THROUGH)
+def train(context: typer.Context) -> None:
+    """Train a model: the same as python -m train."""
+    importlib.import_module("train.__main__").main(context.args)
+
+
+@app.command("eval", context_settings=PASS_THROUGH)
+def evaluate(context: typer.Context) -> None:
+    """Measure a model on benchmarks: the same as python -m eval."""
+    importlib.import_module("eval.__main__").main(context.args)
+
+
+@app.command(epilog="Example: llava-som chat llava-hf/llava-1.5-7b-hf --image photo.jpg")
+def chat(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name: ours, llava-hf or LLaVA-1.5.")],
+    image: Annotated[list[Path] | None, typer.Option(help="Image(s) of the first question.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="At most so many tokens an answer.")] = 512,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    attn_implementation: Attention = "auto",
+) -> None:
+    """Talk to a model about images; the answer appears as it is written."""
+    from llava_som.chat import chat as run
+    from llava_som.inference import load_assistant
+
+    run(load_assistant(model, device, dtype, attn_implementation), list(image or []), max_new_tokens)
+
+
+@app.command(epilog="Example: llava-som show data.json --model outputs/model | llava-som show tagged/photo.marks.json")
+def show(
+    path: Annotated[Path, typer.Argument(help="Training data (.json, .jsonl, .parquet), or a .marks.json sidecar.")],
+    model: Annotated[str | None, typer.Option(help="For data: the checkpoint whose chat template renders it.")] = None,
+    image_root: Annotated[Path | None, typer.Option(help="For data: folder of its images.")] = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="How many samples.")] = 3,
+    clean_image: Annotated[Path | None, typer.Option(help="For a sidecar: redraw its marks on this image ...")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="... and write it here.")] = None,
+) -> None:
+    """Show what a model would be trained on, token by token, or which marks an image carries."""
+    from llava_som import show as views
+
+    if path.name.endswith(".marks.json"):
+        views.show_marks(path, clean_image, out)
+    else:
+        views.show_samples(path, model, image_root, count)
+
+
+@app.command(epilog="Example: llava-som convert liuhaotian/llava-v1.5-7b outputs/llava-7b --to llava")
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or hub name: ours, llava-hf or the original LLaVA-1.5.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write.")],
+    to: Annotated[str, typer.Option(help="llava_som, or llava: loads anywhere without this package.")] = "llava_som",
+    vision_tower: Annotated[str | None, typer.Option(help="Vision encoder of an original LLaVA-1.5, if moved.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the written weights.")] = "bfloat16",
+) -> None:
+    """Convert a checkpoint between formats; every weight is accounted for."""
+    from llava_som.checkpoints import convert_checkpoint
+
+    convert_checkpoint(source, target, to, dtype, vision_tower)
+    print(f"{source} -> {target} ({to}, {dtype})")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can run, and the pip line for what is missing."""
+    from llava_som.doctor import print_report
+
+    print_report()
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run the command; a ValueError is the user's to fix and is printed without a traceback."""
+    try:
+        return app(argv)
+    except ValueError as error:
+        if os.environ.get("LLAVA_SOM_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}\n(LLAVA_SOM_TRACEBACK=1 shows where.)")
+
+
+if __name__ == "__main__":
+    main()

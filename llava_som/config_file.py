@@ -1,0 +1,133 @@
+"""One way to configure every command: YAML files, then `key=value`, checked strictly before anything runs.
+
+    python -m train scripts/recipes/cpu_smoke.yaml learning_rate=1e-3 deepspeed=scripts/deepspeed/zero2.json
+
+A command's options are the fields of plain dataclasses. An unknown key is an error with the closest match, a value
+of the wrong type is an error that names the key. No framework is imported for `--help`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter, ValidationError
+
+from llava_som.registry import closest_match_message
+
+C = TypeVar("C")
+
+
+def read_options(argv: Sequence[str]) -> dict[str, Any]:
+    """YAML files and `key=value` words, left to right, merged into one dict; later words win.
+
+    Values are YAML, so `epochs=2` is a number and `tasks=[pope,mme]` a list. `a.b=1` reaches into a mapping.
+    """
+    options: dict[str, Any] = {}
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if equals:
+            _assign(options, key.strip().lstrip("-"), _yaml_value(value))
+        elif word.endswith((".yaml", ".yml")):
+            options.update(_read_yaml(Path(word)))
+        else:
+            raise ValueError(f"Cannot read {word!r}. Write a YAML file name or key=value; --help lists the keys.")
+    return options
+
+
+def parse_options(config_class: type[C], options: dict[str, Any]) -> C:
+    """Options as an instance of `config_class`, every key and type checked.
+
+    Raises:
+        ValueError: an unknown key (with the closest match), a missing one, or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config_class) if field.init}  # type: ignore[arg-type]
+    for key in options:
+        if key not in fields:
+            raise ValueError(closest_match_message("option", key, fields))
+    for name, field in fields.items():
+        if (
+            name not in options
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        ):
+            raise ValueError(
+                f"The option {name!r} is required: {name}=... ({field.metadata.get('help', 'see --help')})."
+            )
+    hints = typing.get_type_hints(config_class)
+    return config_class(**{key: _checked(key, value, hints[key]) for key, value in options.items()})
+
+
+def describe_options(config_class: type, usage: str, examples: Sequence[str]) -> str:
+    """The text of `--help`: usage, each option with its type, default and meaning, then examples."""
+    lines = [f"usage: {usage}", "", "options (key=value on the command line, or in a YAML file):"]
+    for field in dataclasses.fields(config_class):
+        if not field.init:
+            continue
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        stated = "required" if default is dataclasses.MISSING else f"default {default!r}"
+        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        lines.append(f"  {field.name}  ({kind}; {stated})")
+        if help_text := field.metadata.get("help"):
+            lines.append(f"      {help_text}")
+    return "\n".join([*lines, "", "examples:", *(f"  {example}" for example in examples)])
+
+
+def option(default: Any = dataclasses.MISSING, *, help: str, factory: Any = dataclasses.MISSING) -> Any:  # noqa: A002
+    """A dataclass field with the sentence that `--help` prints; no default and no factory makes it required."""
+    return dataclasses.field(default=default, default_factory=factory, metadata={"help": help})
+
+
+def _assign(options: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        options = options.setdefault(parent, {})
+        if not isinstance(options, dict):
+            raise ValueError(f"{dotted}={value}: {parent!r} already has a plain value, it cannot hold {last!r}.")
+    options[last] = value
+
+
+def _yaml_value(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is not a YAML value ({error}). Quote it if it is meant as text.") from None
+    return _scientific(value)
+
+
+def _scientific(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; a number written so is meant as a number."""
+    if isinstance(value, dict):
+        return {key: _scientific(item) for key, item in value.items()}
+    if isinstance(value, str) and "e" in value.lower() and value[:1] in "+-.0123456789":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ValueError(f"{file}: no such configuration file.")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: must hold `key: value` lines, found {type(content).__name__}.")
+    return _scientific(content)
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{key}={value!r}: {problem['msg']}.") from None
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
+        return value

@@ -1,0 +1,81 @@
+"""Opening image files safely: every mode becomes upright 8-bit RGB, every problem one error that names the file and
+the fix.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+class ImageError(ValueError):
+    """An image file that cannot be used; the message names the file and says what to do."""
+
+
+def resolve_inside(path: str | Path, root: str | Path) -> Path:
+    """`root / path` as an absolute path; an ImageError when it leaves `root` ("../", an absolute path, a link)."""
+    root = Path(root).resolve()
+    resolved = (root / path).resolve()
+    if not resolved.is_relative_to(root):
+        raise ImageError(f"{path}: lies outside the image root {root}. Use a path relative to the root.")
+    return resolved
+
+
+def open_image(path: str | Path, root: str | Path | None = None) -> Image.Image:
+    """Read an image file as upright RGB.
+
+    EXIF rotation is applied, 16-bit samples are scaled to 8, transparency is laid over white, and an animation
+    gives its first frame.
+
+    Args:
+        path: the file, relative to `root` when that is given.
+        root: folder the file may not leave.
+
+    Raises:
+        ImageError: missing, not an image, truncated, too large to be decoded safely, or outside `root`.
+    """
+    file = resolve_inside(path, root) if root is not None else Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                image.load()
+                return to_rgb(image)
+    except FileNotFoundError:
+        raise ImageError(f"{file}: no such file. Check the path and the image root.") from None
+    except IsADirectoryError:
+        raise ImageError(f"{file}: is a folder, an image file was expected.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise ImageError(f"{file}: has more than {limit} million pixels. Downscale the file first.") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{file}: is not an image Pillow can read. Re-export it as PNG or JPEG.") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"{file}: is corrupt or cut short ({error}). Fetch or export it again.") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An upright 8-bit RGB copy of an image of any Pillow mode; transparency is laid over white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        samples = np.asarray(image).astype(np.float32) / 257.0
+        return Image.fromarray(np.clip(samples.round(), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(np.clip(np.asarray(image), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Every image file under `folder` (by suffix, recursive), sorted; an ImageError when there is no such folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: no such folder.")
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())

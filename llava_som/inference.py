@@ -1,0 +1,134 @@
+"""From images and a question to an answer: the single path behind the CLI, the demo and the evaluation.
+
+>>> from llava_som import answer
+>>> answer("photo.jpg", "What is tag 3?", model="llava-hf/llava-1.5-7b-hf")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import ProcessorMixin
+
+from llava_som.checkpoints import load_checkpoint
+from llava_som.images import open_image, to_rgb
+from llava_som.marks.record import MarkRecord
+
+Message = dict[str, Any]
+ImageSource = str | Path | Image.Image
+
+
+@dataclass
+class Assistant:
+    """A loaded model with its processor, ready to answer batches of conversations."""
+
+    model: Any  # a transformers model with `generate`
+    processor: ProcessorMixin
+
+    @torch.inference_mode()
+    def answer(self, conversations: Sequence[list[Message]], max_new_tokens: int = 512, **generation: Any) -> list[str]:
+        """Answers to a batch of conversations, greedy unless `generation` says otherwise.
+
+        Args:
+            conversations: lists of chat messages that end with a user turn; an image part is
+                `{"type": "image", "image": PIL image}`. Conversations without images may be in the same batch.
+            max_new_tokens: at most so many tokens an answer.
+            **generation: further options of `generate` (`do_sample`, `temperature`, `num_beams`, `stop_strings` ...).
+
+        Returns:
+            One text for each conversation, special tokens removed, white space stripped.
+        """
+        if not conversations:
+            return []
+        inputs = self._inputs(conversations)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            options = {"do_sample": False, "max_new_tokens": max_new_tokens, **generation}
+            if "stop_strings" in options:
+                options["tokenizer"] = self.processor.tokenizer
+            generated = self.model.generate(**inputs, **options)
+        finally:
+            self.model.train(was_training)
+        new_tokens = generated[:, inputs["input_ids"].shape[1] :]
+        texts = self.processor.batch_decode(new_tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [text.strip() for text in texts]
+
+    def _inputs(self, conversations: Sequence[list[Message]]) -> dict[str, Any]:
+        """Left-padded model inputs: with padding on the right the model would continue after the padding."""
+        render: Any = self.processor.apply_chat_template
+        inputs = render(
+            list(conversations),
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+        ).to(self.model.device)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        inputs.pop("token_type_ids", None)
+        return inputs
+
+
+def load_assistant(
+    path: str | Path, device: str = "auto", dtype: str = "auto", attn_implementation: str = "auto"
+) -> Assistant:
+    """Load a checkpoint of ours, of llava-hf's or of the original LLaVA-1.5's format; its config.json decides which
+    it is.
+
+    Args:
+        path: folder or hub name.
+        device: `cpu`, `cuda`, `cuda:1` ... or `auto` for the best there is.
+        dtype: `float32`, `bfloat16` ...; `auto` is bfloat16 on a GPU and float32 on a CPU.
+        attn_implementation: `sdpa`, `eager`, `flash_attention_2` ...; `auto` leaves the choice to transformers.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    attention = None if attn_implementation == "auto" else attn_implementation
+    model, processor = load_checkpoint(path, dtype=getattr(torch, dtype), attn_implementation=attention)
+    assistant = Assistant(model, processor)
+    assistant.model.to(device)
+    return assistant
+
+
+def answer(
+    image: ImageSource | Sequence[ImageSource] | None,
+    question: str,
+    *,
+    model: str | Path | Assistant,
+    marks: MarkRecord | str | Path | None = None,
+    max_new_tokens: int = 512,
+    **generation: Any,
+) -> str:
+    """Answer one question about an image, several images, or none.
+
+    Args:
+        image: file, PIL image, or a sequence of them; None for a question without an image.
+        question: the user's text, without placeholders.
+        model: a checkpoint path or name, or a loaded `Assistant` (faster for many questions).
+        marks: draw these tags on the image first: a `MarkRecord` or a `.marks.json` sidecar. Needs exactly one image.
+        max_new_tokens: at most so many tokens.
+        **generation: further options of `generate`.
+
+    Raises:
+        ImageError: an image that cannot be read.
+        ValueError: `marks` with no image or several.
+    """
+    sources = [] if image is None else [image] if isinstance(image, ImageSource) else list(image)
+    images = [to_rgb(source) if isinstance(source, Image.Image) else open_image(source) for source in sources]
+    if marks is not None:
+        if len(images) != 1:
+            raise ValueError(f"marks belong to one image, {len(images)} were given.")
+        record = marks if isinstance(marks, MarkRecord) else MarkRecord.load(Path(marks))
+        images = [record.redraw(images[0])]
+    content = [*({"type": "image", "image": picture} for picture in images), {"type": "text", "text": question}]
+    assistant = model if isinstance(model, Assistant) else load_assistant(model)
+    return assistant.answer([[{"role": "user", "content": content}]], max_new_tokens, **generation)[0]

@@ -1,0 +1,98 @@
+"""Chat messages and images to model inputs. `<image>` is expanded here; the model only scatters and checks the
+count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import LlavaImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.processing_utils import MultiModalData
+
+from llava_som.chat_templates import END_OF_TURN, load_chat_template
+from llava_som.vision.grid import input_size
+
+if TYPE_CHECKING:
+    from llava_som.configuration import LlavaSomConfig
+
+_CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+_HALF = [0.5, 0.5, 0.5]
+_IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+_NORMALISATION = {
+    "clip_vision_model": (_CLIP_MEAN, _CLIP_STD),
+    "siglip_vision_model": (_HALF, _HALF),
+    "siglip2_vision_model": (_HALF, _HALF),
+    "vit": (_HALF, _HALF),
+}
+
+
+class LlavaSomProcessor(ProcessorMixin):
+    """An image processor and a tokenizer that agree on how many tokens an image takes.
+
+    Args:
+        image_processor: any transformers image processor that gives one `[3, S, S]` array an image.
+        tokenizer: a fast tokenizer that knows `image_token`.
+        image_seq_length: tokens one image takes in the decoder, `LlavaSomConfig.image_seq_length`.
+        chat_template: Jinja source with `{% generation %}` markers.
+        image_token: the placeholder in the text.
+    """
+
+    def __init__(
+        self,
+        image_processor: BaseImageProcessor | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        image_seq_length: int = 576,
+        chat_template: str | None = None,
+        image_token: str = "<image>",
+    ) -> None:
+        self.image_seq_length = image_seq_length
+        self.image_token = image_token
+        self.image_token_id: Any = tokenizer.convert_tokens_to_ids(image_token) if tokenizer is not None else None
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def for_model(
+        cls, config: LlavaSomConfig, tokenizer: PreTrainedTokenizerBase, chat_template: str
+    ) -> LlavaSomProcessor:
+        """A processor for a new model: images padded to a square with the mean colour (LLaVA-1.5) and resized to
+        the encoder.
+
+        Args:
+            config: of the model; `config.image_token_id` must be the tokenizer's id of `<image>`.
+            tokenizer: a fast tokenizer that has `<image>` as a special token.
+            chat_template: a name (`vicuna`, `chatml`, `llama3`) or the path of a `.jinja` file.
+        """
+        tokenizer.padding_side = "left"
+        template = load_chat_template(chat_template)
+        end_of_turn = END_OF_TURN.get(chat_template)
+        if end_of_turn is not None and end_of_turn not in tokenizer.get_vocab():
+            raise ValueError(
+                f"The chat template {chat_template!r} ends a turn with {end_of_turn!r}, which this tokenizer does not "
+                f"have. Choose another of {', '.join(END_OF_TURN)}."
+            )
+        return cls(_image_processor(config), tokenizer, config.image_seq_length, template)
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:
+        """The placeholders of one image."""
+        return self.image_token * self.image_seq_length
+
+    def _get_num_multimodal_tokens(
+        self, image_sizes: list[tuple[int, int]] | None = None, **kwargs: Any
+    ) -> MultiModalData:
+        """Token counts for images of given sizes; serving engines plan memory with it."""
+        if image_sizes is None:
+            return MultiModalData()
+        count = len(image_sizes)
+        return MultiModalData(num_image_tokens=[self.image_seq_length] * count, num_image_patches=[1] * count)
+
+
+def _image_processor(config: LlavaSomConfig) -> BaseImageProcessor:
+    vision = config.vision_config
+    side = input_size(vision)
+    if vision.model_type == "timm_tower":
+        mean, std = list(vision.image_mean), list(vision.image_std)
+    else:
+        mean, std = _NORMALISATION.get(vision.model_type, (_IMAGENET_MEAN, _IMAGENET_STD))
+    size = {"height": side, "width": side}
+    return LlavaImageProcessor(do_pad=True, do_center_crop=False, size=size, image_mean=mean, image_std=std)

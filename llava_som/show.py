@@ -1,0 +1,65 @@
+"""Looking at data before training on it: samples with their trained tokens coloured, sidecars as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.table import Table
+
+from llava_som.images import open_image
+from llava_som.marks.record import MarkRecord
+
+
+def show_samples(path: Path, model: str | None, image_root: Path | None, count: int) -> None:
+    """Print the first samples of a data file as a model reads them: trained text green, image spans folded.
+
+    Raises:
+        ValueError: no model was named, whose chat template is needed; or the data cannot be read.
+    """
+    if model is None:
+        raise ValueError("Training data is rendered with a model's chat template: name one with --model.")
+    from transformers import AutoProcessor
+
+    from llava_som import auto  # noqa: F401  (registers our processor)
+    from llava_som.data.dataset import ConversationDataset
+    from llava_som.data.sources import DataFile
+    from llava_som.data.trained_text import render_trained_text
+    from llava_som.quarantine import Quarantine
+
+    console = Console()
+    processor = AutoProcessor.from_pretrained(model)
+    with TemporaryDirectory() as scratch:
+        quarantine = Quarantine(Path(scratch) / "quarantine.jsonl")
+        file = DataFile(path=str(path), image_root=None if image_root is None else str(image_root))
+        dataset = ConversationDataset([file], processor, max_length=1 << 30, quarantine=quarantine)
+        for index in range(min(count, len(dataset))):
+            try:
+                sample = dataset.encode(index)
+            except ValueError as error:
+                console.rule(f"record {index}: not usable")
+                console.print(str(error), style="red", markup=False)
+                continue
+            console.rule(str(sample["sample_id"]))
+            ids, labels = sample["input_ids"], sample["labels"]
+            console.print(render_trained_text(ids, labels, processor.tokenizer, processor.image_token_id))
+
+
+def show_marks(sidecar: Path, clean_image: Path | None = None, out: Path | None = None) -> None:
+    """Print a sidecar as a table; with `clean_image` and `out`, draw its marks on that image again."""
+    record = MarkRecord.load(sidecar)
+    table = Table("tag", "name", "box x y w h", "visible px", "tag at", "source", title=f"{record.image} {record.size}")
+    for mark in record.marks:
+        box = " ".join(str(value) for value in mark.bbox_xywh)
+        point = " ".join(str(value) for value in mark.point_xy)
+        table.add_row(mark.label, mark.category or "", box, str(mark.area_visible), point, mark.source)
+    console = Console()
+    console.print(table)
+    for skipped in record.skipped:
+        console.print(f"skipped: {skipped.category or skipped.region_id or 'region'}: {skipped.reason}", style="dim")
+    if (clean_image is None) != (out is None):
+        raise ValueError("To draw the marks again give both --clean-image and --out.")
+    if clean_image is not None and out is not None:
+        record.redraw(open_image(clean_image)).save(out)
+        console.print(f"written: {out}")

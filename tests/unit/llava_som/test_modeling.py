@@ -1,0 +1,181 @@
+import pytest
+import torch
+
+from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration
+from tests.tiny import DECODERS, VISION, assistant, drawn_image, tiny_model, user
+
+CONVERSATIONS = [
+    [user("What is tag 1?", drawn_image(1)), assistant("A red circle.")],
+    [user("Hello, who are you?"), assistant("An assistant.")],
+    [user("Which one is larger?", drawn_image(2), drawn_image(3)), assistant("The second.")],
+]
+
+
+def encode(processor, conversations, padding_side="right", **options):
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", **options}
+    return processor.apply_chat_template(
+        conversations, processor_kwargs={"padding": True, "padding_side": padding_side}, **options
+    )
+
+
+def prompts(conversations):
+    return [conversation[:1] for conversation in conversations]
+
+
+PAIRS = [("clip", decoder) for decoder in DECODERS] + [(vision, "llama") for vision in VISION if vision != "clip"]
+
+
+@pytest.mark.parametrize(("vision", "decoder"), PAIRS)
+def test_every_encoder_and_decoder_answers_a_mixed_batch_like_single_samples(vision, decoder):
+    model, processor = tiny_model(vision, decoder)
+    batch = model.generate(
+        **encode(processor, prompts(CONVERSATIONS), "left", add_generation_prompt=True), max_new_tokens=6
+    )
+    for row, conversation in zip(batch, prompts(CONVERSATIONS), strict=True):
+        inputs = encode(processor, [conversation], add_generation_prompt=True)
+        single = model.generate(**inputs, max_new_tokens=6)[0, inputs["input_ids"].shape[1] :]
+        assert row[-6:].tolist()[: len(single)] == single.tolist()
+
+
+@pytest.mark.parametrize("decoder", ["llama", "qwen3", "mistral", "opt", "gemma2"])
+def test_padding_on_either_side_gives_the_logits_of_the_single_sample(decoder):
+    model, processor = tiny_model(decoder=decoder)
+    alone = encode(processor, CONVERSATIONS[:1])
+    length = alone["input_ids"].shape[1]
+    with torch.no_grad():
+        expected = model(**alone).logits[0]
+        right = model(**encode(processor, CONVERSATIONS, "right")).logits[0, :length]
+        left_inputs = encode(processor, CONVERSATIONS, "left")
+        positions = (left_inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        left = model(**left_inputs, position_ids=positions).logits[0, -length:]
+    torch.testing.assert_close(right, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(left, expected, atol=1e-5, rtol=0)
+
+
+def test_decoding_with_a_cache_equals_decoding_without():
+    model, processor = tiny_model()
+    inputs = encode(processor, prompts(CONVERSATIONS), "left", add_generation_prompt=True)
+    with_cache = model.generate(**inputs, max_new_tokens=8, use_cache=True)
+    without = model.generate(**inputs, max_new_tokens=8, use_cache=False)
+    assert with_cache.tolist() == without.tolist()
+
+
+def test_the_picture_matters_and_lands_where_its_placeholder_is():
+    model, processor = tiny_model()
+    inputs = encode(processor, [[user("?", drawn_image(1), drawn_image(5))]])
+    swapped = {**inputs, "pixel_values": inputs["pixel_values"].flip(0)}
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    is_image = inputs["input_ids"] == model.config.image_token_id
+    features = model.get_image_features(inputs["pixel_values"])
+    embeds[is_image] = features.flatten(0, 1)
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        torch.testing.assert_close(logits, model(inputs_embeds=embeds).logits)
+        assert (logits - model(**swapped).logits).abs().max() > 1e-4
+
+
+def test_a_wrong_number_of_image_tokens_names_both_numbers():
+    model, processor = tiny_model()
+    inputs = encode(processor, CONVERSATIONS[:1])
+    with pytest.raises(ValueError, match=r"32 image tokens, the 1 image\(s\) give 16 features"):
+        model(input_ids=inputs["input_ids"].repeat(2, 1), pixel_values=inputs["pixel_values"])
+    with pytest.raises(ValueError, match="Give input_ids or inputs_embeds"):
+        model()
+
+
+def test_a_batch_without_images_leaves_the_loss_alone_and_reaches_the_vision_path():
+    model, processor = tiny_model()
+    inputs = encode(processor, CONVERSATIONS[1:2])
+    labels = inputs["input_ids"]
+    expected = model(**inputs, labels=labels).loss
+    model.train()
+    loss = model(**inputs, labels=labels).loss
+    assert loss.item() == expected.item()
+    loss.backward()
+    projector = list(model.multi_modal_projector.parameters())
+    encoder = [p for name, p in model.vision_tower.named_parameters() if "encoder.layers.0" in name]
+    for parameter in projector + encoder:
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() == 0
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    gradients = []
+    for checkpointing in (False, True):
+        model, processor = tiny_model()
+        model.train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        inputs = encode(processor, CONVERSATIONS)
+        model(**inputs, labels=inputs["input_ids"]).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_attention_implementation_reaches_both_parts(attention):
+    model, processor = tiny_model(attn_implementation=attention)
+    assert model.vision_tower.config._attn_implementation == attention
+    assert model.language_model.config._attn_implementation == attention
+    reference, _ = tiny_model()
+    inputs = encode(processor, CONVERSATIONS)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, reference(**inputs).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("vision", "decoder"), [("clip", "llama"), ("timm", "qwen3"), ("siglip2", "minimax")])
+def test_saved_and_loaded_through_the_auto_classes(tmp_path, vision, decoder):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model, processor = tiny_model(vision, decoder)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    loaded_processor = AutoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is LlavaSomForConditionalGeneration
+    inputs = encode(loaded_processor, CONVERSATIONS)
+    assert inputs["input_ids"].tolist() == encode(processor, CONVERSATIONS)["input_ids"].tolist()
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
+def test_tied_embeddings_stay_tied(tmp_path):
+    from llava_som.assembly import assemble
+    from tests.tiny import tiny_tokenizer
+
+    tied = {**DECODERS["llama"], "tie_word_embeddings": True}
+    model, _ = assemble(VISION["clip"], tied, tokenizer=tiny_tokenizer())
+    model.save_pretrained(tmp_path)
+    loaded, report = LlavaSomForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert loaded.get_input_embeddings().weight is loaded.get_output_embeddings().weight
+
+
+def test_several_feature_layers_are_concatenated():
+    model, processor = tiny_model(vision_feature_layer=[-3, -2])
+    assert model.config.vision_width == 64
+    assert model(**encode(processor, CONVERSATIONS)).logits.isfinite().all()
+
+
+def test_config_errors_say_what_to_state():
+    with pytest.raises(ValueError, match="text_config has no model_type"):
+        LlavaSomConfig(text_config={"hidden_size": 8})
+    with pytest.raises(ValueError, match="Did you mean 'mlp2x_gelu'"):
+        _ = LlavaSomConfig(projector="mlp2x_gely").image_seq_length
+    with pytest.raises(ValueError, match=r"State it as LlavaSomConfig\(num_prefix_tokens=\.\.\.\)"):
+        LlavaSomConfig(vision_config={"model_type": "beit"})
+    with pytest.raises(ValueError, match="a timm tower has one feature map"):
+        LlavaSomConfig(vision_config={"model_type": "timm_tower"}, vision_feature_layer=-2)
+    stated = LlavaSomConfig(
+        vision_config={"model_type": "beit", "image_size": 32, "patch_size": 8}, num_prefix_tokens=1
+    )
+    assert stated.image_seq_length == 16
+
+
+def test_an_encoder_that_returns_another_grid_is_reported():
+    model, processor = tiny_model()
+    model.config.num_prefix_tokens = 3
+    with pytest.raises(ValueError, match=r"returned 17 tokens .* 3 prefix \+ 4 x 4 patches = 19"):
+        model(**encode(processor, CONVERSATIONS[:1]))
