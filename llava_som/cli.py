@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -60,19 +60,19 @@ def tag(
 @app.command(context_settings=PASS_THROUGH)
 def synth(context: typer.Context) -> None:
     """Make training data from marked images: the same as python -m data_gen."""
-    importlib.import_module("data_gen.__main__").main(context.args)
+    _run_sibling("data_gen", context)
 
 
 @app.command(context_settings=PASS_THROUGH)
 def train(context: typer.Context) -> None:
     """Train a model: the same as python -m train."""
-    importlib.import_module("train.__main__").main(context.args)
+    _run_sibling("train", context)
 
 
 @app.command("eval", context_settings=PASS_THROUGH)
 def evaluate(context: typer.Context) -> None:
     """Measure a model on benchmarks: the same as python -m eval."""
-    importlib.import_module("eval.__main__").main(context.args)
+    _run_sibling("eval", context)
 
 
 @app.command(epilog="Example: llava-som chat llava-hf/llava-1.5-7b-hf --image photo.jpg")
@@ -132,11 +132,16 @@ def doctor() -> None:
     print_report()
 
 
-def main(argv: list[str] | None = None) -> Any:
-    """Run the command; a ValueError is the user's to fix and is printed without a traceback."""
+def _run_sibling(package: str, context: typer.Context) -> None:
+    """Hand all words to `python -m package`, and its exit status back."""
+    raise typer.Exit(importlib.import_module(f"{package}.__main__").main(context.args) or 0)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command; an error that the user can mend is printed without a traceback."""
     try:
-        return app(argv)
-    except ValueError as error:
+        app(argv)
+    except (ValueError, ImportError) as error:
         if os.environ.get("LLAVA_SOM_TRACEBACK"):
             raise
         sys.exit(f"error: {error}\n(LLAVA_SOM_TRACEBACK=1 shows where.)")

@@ -77,6 +77,18 @@ class LlavaSomProcessor(ProcessorMixin):
         """The placeholders of one image."""
         return self.image_token * self.image_seq_length
 
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As in transformers.
+
+        Raises:
+            ImportError: `return_assistant_tokens_mask` with a transformers whose mask ignores the expansion of
+                images; the wrong tokens would be trained.
+        """
+        wants_mask = kwargs.get("return_assistant_tokens_mask", False)
+        if wants_mask and not hasattr(ProcessorMixin, "_adjust_assistant_masks_indices"):
+            raise ImportError("Training labels need transformers >= 5.18: pip install -U transformers.")
+        return super().apply_chat_template(conversation, **kwargs)
+
     def _get_num_multimodal_tokens(
         self, image_sizes: list[tuple[int, int]] | None = None, **kwargs: Any
     ) -> MultiModalData:

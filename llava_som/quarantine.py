@@ -6,6 +6,7 @@ The run goes on; nothing is dropped in silence.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -20,9 +21,7 @@ class Quarantine:
         self.path = Path(path)
         self._entries: dict[tuple[str, str, str], None] = {}
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                entry = json.loads(line)
-                self._entries[entry["id"], entry["file"], entry["reason"]] = None
+            self._read()
 
     def add(self, record_id: str, file: str | Path, reason: str | Exception) -> None:
         """Set one record aside."""
@@ -31,10 +30,26 @@ class Quarantine:
             return
         self._entries[entry] = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(dict(zip(("id", "file", "reason"), entry, strict=True)), ensure_ascii=False)
         with self.path.open("a", encoding="utf-8") as journal:
-            journal.write(
-                json.dumps(dict(zip(("id", "file", "reason"), entry, strict=True)), ensure_ascii=False) + "\n"
-            )
+            journal.write(f"{line}\n" if self._ends_whole() else f"\n{line}\n")
+
+    def _read(self) -> None:
+        """Take up earlier entries; a line that a killed run left unfinished is passed over, its record comes again."""
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            self._entries[entry["id"], entry["file"], entry["reason"]] = None
+
+    def _ends_whole(self) -> bool:
+        """Whether the last line has its line break: not after a kill in the middle of writing it."""
+        with self.path.open("rb") as journal:
+            if not journal.seek(0, os.SEEK_END):
+                return True
+            journal.seek(-1, os.SEEK_END)
+            return journal.read() == b"\n"
 
     @property
     def count(self) -> int:

@@ -4,27 +4,16 @@ The baseline is written from the description of SoM-LLaVA's drawing: whole-image
 the whole image per mask, a matplotlib figure at 100 dpi with one boxed text per number. Both get the same 30 masks on
 an 853x640 picture and must put every number on the same pixel, or the comparison is refused.
 
-    python scripts/bench_marks.py --repeats 21 --out marks_bench.json
+    python scripts/bench.py marks
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-
 import cv2
-import matplotlib
 import numpy as np
-import PIL
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from measure import interleaved_ms
 from PIL import Image
 
 from llava_som.marks import Region, get_preset, mark_image, order_regions, place_marks, render_marks
@@ -73,7 +62,7 @@ def draw_published(image: Image.Image, masks: list[np.ndarray]) -> list[Point]:
         if visible.sum() < 110:
             continue
         padded = np.pad(visible.astype(np.uint8), 1)
-        depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+        depth = np.rint(np.square(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)))[1:-1, 1:-1]
         rows, columns = np.where(depth == depth.max())
         row, column = int(rows[len(rows) // 2]), int(columns[len(columns) // 2])
         points.append((column, row))
@@ -85,63 +74,27 @@ def draw_published(image: Image.Image, masks: list[np.ndarray]) -> list[Point]:
     return points
 
 
-def median_ms(call: Callable[[], object], repeats: int) -> float:
-    """Median wall-clock milliseconds of a call, after one call to warm up."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - start))
-    return round(statistics.median(times), 2)
-
-
-def run(repeats: int = 21) -> dict:
-    """Measure both paths and the whole `mark_image` call (with resize check and record); returns what to write down."""
+def run(repeats: int = 15) -> dict:
+    """Both paths, and the whole `mark_image` call with its resizing and record."""
     image, masks = scene()
     regions = [Region.from_mask(mask) for mask in masks]
     if draw(image, regions) != draw_published(image, masks):
         raise RuntimeError("The two paths place the numbers differently, so their times cannot be compared.")
-    ours = median_ms(lambda: draw(image, regions), repeats)
-    published = median_ms(lambda: draw_published(image, masks), max(3, repeats // 4))
+    ms = interleaved_ms(
+        {
+            "draw": lambda: draw(image, regions),
+            "mark_image": lambda: mark_image(image, regions),
+            "published_way": lambda: draw_published(image, masks),
+        },
+        repeats,
+    )
     return {
-        "benchmark": "marks",
-        "command": " ".join(["python", *sys.argv]),
         "image": [WIDTH, HEIGHT],
         "masks": MASKS,
         "marks_drawn": len(draw(image, regions)),
         "repeats": repeats,
-        "draw_ms": ours,
-        "target_ms": TARGET_MS,
-        "within_target": ours <= TARGET_MS,
-        "mark_image_ms": median_ms(lambda: mark_image(image, regions), repeats),
-        "published_way_ms": published,
-        "ratio": round(published / ours, 1),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
-        "versions": {
-            "python": platform.python_version(),
-            **{module.__name__: module.__version__ for module in (np, cv2, PIL, matplotlib)},
-        },
+        "ms": ms,
+        "target_draw_ms": TARGET_MS,
+        "within_target": ms["draw"] <= TARGET_MS,
+        "published_way_over_draw": round(ms["published_way"] / ms["draw"], 1),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
-    return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
-
-
-def main() -> None:
-    """Print the measurement as JSON, and write it if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=21, help="timed calls of our path (default 21)")
-    parser.add_argument("--out", type=Path, help="also write the JSON here")
-    arguments = parser.parse_args()
-    text = json.dumps(run(arguments.repeats), indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -51,9 +51,13 @@ def place_marks(kept: Sequence[Kept], preset: Preset) -> list[Mark]:
 
 
 def deepest_point(region: Region) -> tuple[int, int]:
-    """The pixel (x, y) farthest from the region's edge; of several, the middle one in reading order."""
+    """The pixel (x, y) farthest from the region's edge; of several, the middle one in reading order.
+
+    Squared distances are whole numbers. They are rounded to them, because OpenCV's roots differ in the last bit
+    from call to call, and so would the choice among equals.
+    """
     padded = cv2.copyMakeBorder(region.mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = np.rint(np.square(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)))
     deepest = np.flatnonzero(depth == depth.max())
     row, column = divmod(int(deepest[deepest.size // 2]), depth.shape[1])
     return region.x + column - 1, region.y + row - 1

@@ -9,12 +9,15 @@ def test_each_problem_is_one_line_also_after_a_restart(tmp_path):
     assert not file.exists()
     quarantine.add("a", "a.jpg", ValueError("corrupt"))
     quarantine.add("b", "b.jpg", "corrupt")
+    with file.open("a") as killed:
+        killed.write('{"id": "b", "fi')
     resumed = Quarantine(file)
     resumed.add("a", "a.jpg", "corrupt")
     resumed.add("c", "c.jpg", "missing")
     assert resumed.count == 3
     assert resumed.ids == {"a", "b", "c"}
     assert resumed.by_reason() == {"corrupt": 2, "missing": 1}
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert lines[0] == {"id": "a", "file": "a.jpg", "reason": "corrupt"}
-    assert len(lines) == 3
+    lines = file.read_text().splitlines()
+    assert json.loads(lines[0]) == {"id": "a", "file": "a.jpg", "reason": "corrupt"}
+    assert json.loads(lines[-1]) == {"id": "c", "file": "c.jpg", "reason": "missing"}
+    assert Quarantine(file).count == 3

@@ -1,0 +1,71 @@
+"""What a run has finished, one JSON line per image, appended at once: the memory that makes a killed run resumable.
+
+The first line is the run's identity. A process killed while writing leaves at most one line without its end, which is
+cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+Entry = dict[str, Any]
+
+
+class Journal:
+    """An append-only file of entries `{"id": ..., ...}`; of two entries with one id the later counts.
+
+    Args:
+        path: the file, usually records.jsonl; created when absent.
+        identity: what decides the output of the run, as JSON values.
+
+    Raises:
+        ValueError: the file belongs to another run, or a line other than the last is damaged.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.entries: dict[str, Entry] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self._whole_lines()
+        if lines:
+            self._check_identity(lines[0]["run"], identity)
+            self.entries = {entry["id"]: entry for entry in lines[1:]}
+        else:
+            self.append({"run": identity})
+
+    def append(self, entry: Entry) -> None:
+        """Write one entry through to the operating system."""
+        if "id" in entry:
+            self.entries[entry["id"]] = entry
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def _whole_lines(self) -> list[Entry]:
+        """The parsed lines; a last line without its end is cut off the file."""
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        return [self._parse(number, line) for number, line in enumerate(whole.splitlines(), 1)]
+
+    def _parse(self, number: int, line: bytes) -> Entry:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path}: line {number} is damaged ({error}). Delete the line and run again."
+            ) from None
+
+    def _check_identity(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+        differing = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+        if differing:
+            key = differing[0]
+            raise ValueError(
+                f"{self.path.parent} holds a run with another {key}: {found.get(key)} there, {wanted.get(key)} here. "
+                "Choose another out=, or delete the folder."
+            )

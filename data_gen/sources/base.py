@@ -1,0 +1,137 @@
+"""The contract of a region source: list the images it knows, load one, say which regions it has.
+
+A source is a frozen dataclass, so that it travels to worker processes; what it read from an annotation file travels in
+the `ImageRef`s, so that no worker reads that file again.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llava_som.config_file import option
+from llava_som.images import list_images, open_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from llava_som.marks.region import Region
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """One image of a source.
+
+    Attributes:
+        id: unique in the source; names the output files, so "a/b" becomes a subfolder.
+        path: the file relative to the source's image root; None when the image is drawn.
+        annotations: what the source already read about this image.
+    """
+
+    id: str
+    path: Path | None = None
+    annotations: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionSource(ABC):
+    """Images and their regions. Subclasses add options as fields."""
+
+    @abstractmethod
+    def refs(self) -> Sequence[ImageRef]:
+        """The images in a fixed order."""
+
+    @abstractmethod
+    def load(self, ref: ImageRef) -> Image.Image:
+        """The image as upright RGB; raises ImageError."""
+
+    @abstractmethod
+    def regions(self, ref: ImageRef, image: Image.Image) -> list[Region]:
+        """The regions of one image, at its size, in a fixed order; an empty list when there are none.
+
+        Raises:
+            ValueError: the annotation does not fit this image (a mask of the wrong size, a box outside).
+            ImportError, OSError: the source cannot work at all here (a package or checkpoint is missing).
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource(RegionSource):
+    """A source of regions for image files; by default for every file under `images`."""
+
+    images: Path = option(help="folder of images, or one image file")
+
+    def __post_init__(self) -> None:
+        if not self.images.exists():
+            raise ValueError(f"images={self.images}: no such file or folder.")
+
+    @property
+    def root(self) -> Path:
+        """The folder that image paths are relative to and may not leave."""
+        return self.images if self.images.is_dir() else self.images.parent
+
+    def refs(self) -> Sequence[ImageRef]:
+        """One ref for each image file."""
+        files = list_images(self.images) if self.images.is_dir() else [self.images]
+        return refs_of([file.relative_to(self.root) for file in files])
+
+    def load(self, ref: ImageRef) -> Image.Image:
+        """The image, which may not lie outside the root."""
+        return open_image(ref.path or ref.id, root=self.root)
+
+    def refuse_output(self, out: Path) -> None:
+        """A ValueError where writing to `out` would make this run's output the next run's input."""
+        if self.images.is_dir() and out.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"{out} lies inside the images, {self.images}. Choose an output folder outside of it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedSource(FileSource):
+    """A source whose images are listed in one JSON file; `images` may narrow it down to a single file."""
+
+    annotations: Path = option(help="the annotation file (JSON)")
+
+    def refs(self) -> Sequence[ImageRef]:
+        """The images named by the annotation file, in its order."""
+        listed = [(Path(file), found) for file, found in self.entries(read_json(self.annotations)).items()]
+        if self.images.is_file():
+            name = self.images.name
+            listed = [(Path(name), found) for file, found in listed if file.name == name]
+            if not listed:
+                raise ValueError(f"{self.annotations}: has no entry for {name}.")
+        return refs_of([path for path, _ in listed], [found for _, found in listed])
+
+    def refuse_output(self, out: Path) -> None:
+        """Nothing to refuse: what is not in the annotation file is never input."""
+
+    @abstractmethod
+    def entries(self, content: Any) -> dict[str, tuple[Any, ...]]:
+        """Image file name -> its annotations, from the parsed JSON.
+
+        Raises:
+            ValueError: the file is not in the format of this source.
+        """
+
+
+def refs_of(paths: Sequence[Path], annotations: Sequence[tuple[Any, ...]] | None = None) -> list[ImageRef]:
+    """One ref for each path; its id is the path without suffix, or with it where two files differ only in that."""
+    stems = [path.with_suffix("").as_posix() for path in paths]
+    count = Counter(stems)
+    ids = [stem if count[stem] == 1 else path.as_posix() for stem, path in zip(stems, paths, strict=True)]
+    found = annotations or [()] * len(paths)
+    return [ImageRef(*fields) for fields in zip(ids, paths, found, strict=True)]
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file; a ValueError that names the file and the line when there is none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such annotation file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: is not valid JSON ({error}). Fetch or export it again.") from None

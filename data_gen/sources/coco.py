@@ -1,0 +1,170 @@
+"""Regions from a COCO annotation file: instances (polygons, RLE) or panoptic (JSON + PNGs), told apart by content.
+
+Format: https://cocodataset.org/#format-data. Crowd annotations mark no single object, so they are dropped, as in most
+COCO code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from data_gen.sources import SOURCES
+from data_gen.sources.base import AnnotatedSource, ImageRef
+from data_gen.sources.polygons import polygon_mask
+from llava_som.config_file import option
+from llava_som.images import ImageError
+from llava_som.marks.region import Region, RegionInfo
+from llava_som.marks.rle import Rle, decode_rle
+
+Size = tuple[int, int]
+
+# COCO's panoptic names carry bookkeeping ("wall-other-merged"); people do not.
+STUFF_NAMES = {
+    "floor-wood": "wooden floor",
+    "wall-brick": "brick wall",
+    "wall-stone": "stone wall",
+    "wall-tile": "tiled wall",
+    "wall-wood": "wooden wall",
+}
+BOOKKEEPING = {"merged", "other", "stuff"}
+
+
+@dataclass(frozen=True)
+class InstanceAnnotation:
+    """One object of an instances file: polygons, an RLE, or only a box."""
+
+    id: str
+    name: str
+    segmentation: Any
+    bbox: tuple[float, ...] | None
+    image_size: Size | None
+
+    def regions(self, size: Size) -> list[Region]:
+        """The one region, as a list."""
+        facts: RegionInfo = {"name": self.name, "source": "coco", "id": self.id}
+        if self.image_size not in (None, size):
+            raise ValueError(
+                f"annotated at {self.image_size}, but the image is {size}: not the file that was annotated."
+            )
+        try:
+            if self.segmentation:
+                return [Region.from_mask(segmentation_mask(self.segmentation, size), **facts)]
+            return [Region.from_box(self.bbox or (), size, **facts)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"annotation {self.id} ({self.name}): {error}") from None
+
+
+@dataclass(frozen=True)
+class PanopticAnnotation:
+    """All segments of one image: a PNG whose pixels are segment ids (R + 256 G + 256² B), and what each id is."""
+
+    png: Path
+    names: dict[int, str]
+
+    def regions(self, size: Size) -> list[Region]:
+        """One region for each segment, in the order of the file."""
+        ids = read_segment_ids(self.png)
+        if ids.shape[::-1] != size:
+            raise ValueError(f"{self.png}: is {ids.shape[1]}x{ids.shape[0]}, its image is {size[0]}x{size[1]}.")
+        missing = sorted(set(self.names) - set(np.unique(ids).tolist()))
+        if missing:
+            raise ValueError(
+                f"{self.png}: has no pixel of segment {missing[0]}. The PNG and the JSON do not belong together."
+            )
+        return [
+            Region.from_mask(ids == segment, name=name, source="coco", id=str(segment))
+            for segment, name in self.names.items()
+        ]
+
+
+@SOURCES.register("coco")
+@dataclass(frozen=True, kw_only=True)
+class CocoSource(AnnotatedSource):
+    """A COCO annotation file, instances or panoptic, with its class names."""
+
+    panoptic_images: Path | None = option(
+        None, help="folder of the panoptic PNGs; by default the JSON's name without .json"
+    )
+
+    def entries(self, content: Any) -> dict[str, tuple[Any, ...]]:
+        """Image file name -> its annotations, both kinds of file."""
+        if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+            raise ValueError(
+                f"{self.annotations}: is not a COCO file, which has the keys images, annotations and categories."
+            )
+        try:
+            classes = {category["id"]: category["name"] for category in content["categories"]}
+            images = {image["id"]: image for image in content["images"]}
+            found: dict[str, list[Any]] = {image["file_name"]: [] for image in content["images"]}
+            for annotation in content["annotations"]:
+                image = images[annotation["image_id"]]
+                found[image["file_name"]] += self._read(annotation, image, classes)
+            return {file: tuple(annotations) for file, annotations in found.items()}
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.annotations}: an image or annotation lacks, or refers to a category that lacks, {error}."
+            ) from None
+
+    def _read(self, annotation: dict[str, Any], image: dict[str, Any], classes: dict[int, str]) -> list[Any]:
+        if "segments_info" in annotation:
+            folder = self.panoptic_images or self.annotations.with_suffix("")
+            segments = [segment for segment in annotation["segments_info"] if not segment.get("iscrowd")]
+            names = {segment["id"]: readable_name(classes[segment["category_id"]]) for segment in segments}
+            return [PanopticAnnotation(folder / annotation["file_name"], names)]
+        if annotation.get("iscrowd"):
+            return []
+        return [
+            InstanceAnnotation(
+                id=str(annotation.get("id")),
+                name=classes[annotation["category_id"]],
+                segmentation=annotation.get("segmentation"),
+                bbox=tuple(annotation["bbox"]) if "bbox" in annotation else None,
+                image_size=(image["width"], image["height"]) if "width" in image else None,
+            )
+        ]
+
+    def regions(self, ref: ImageRef, image: Image.Image) -> list[Region]:
+        """The regions of every annotation of this image, in the order of the file."""
+        return [region for annotation in ref.annotations for region in annotation.regions(image.size)]
+
+
+def readable_name(category: str) -> str:
+    """A panoptic category as a person says it: "wall-other-merged" -> "wall", "floor-wood" -> "wooden floor"."""
+    return STUFF_NAMES.get(category) or " ".join(word for word in category.split("-") if word not in BOOKKEEPING)
+
+
+def segmentation_mask(segmentation: Any, size: Size) -> np.ndarray:
+    """A COCO `segmentation` as a [height, width] bool mask: a list of polygons (their union), or an RLE.
+
+    Raises:
+        ValueError: a polygon with fewer than 3 points, or an RLE of another size than the image.
+    """
+    width, height = size
+    if isinstance(segmentation, dict):
+        mask = decode_rle(cast(Rle, segmentation))
+        if mask.shape != (height, width):
+            raise ValueError(f"a mask is {mask.shape[1]}x{mask.shape[0]}, its image is {width}x{height}.")
+        return mask
+    mask = np.zeros((height, width), dtype=bool)
+    for polygon in segmentation:
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"a polygon has {len(polygon)} numbers; it needs x, y of at least 3 points.")
+        mask |= polygon_mask(np.reshape(polygon, (-1, 2)), size)
+    return mask
+
+
+@lru_cache(maxsize=1)
+def read_segment_ids(png: Path) -> np.ndarray:
+    """A panoptic PNG as [height, width] segment ids (0 is unlabelled)."""
+    try:
+        with Image.open(png) as image:
+            channels = np.asarray(image.convert("RGB")).astype(np.int64)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{png}: the panoptic PNG cannot be read ({error}). Set panoptic_images=FOLDER.") from None
+    return channels @ np.array([1, 256, 256**2])

@@ -1,0 +1,184 @@
+"""The pipeline as people run it: outputs, faults, resuming, processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_gen.pipeline import generate
+from data_gen.sources.scenes import SceneSource
+from llava_som.marks import MarkRecord, parse_listing
+from tests.unit.data_gen.inputs import write_photos, write_voc
+
+SMALL_MARKS = {"short_side": 96, "font_px": 15, "min_area": 20}
+SCENES = {"source": "scenes", "count": 8, "marks": SMALL_MARKS, "contact_sheet": 3}
+
+
+def tree(folder, without=("records.jsonl",)):
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in without)
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_coco_photo_becomes_a_record_that_its_sidecar_proves(tmp_path):
+    summary = generate({"source": "coco", **write_voc(tmp_path), "out": tmp_path / "out", "untagged": True})
+    (sample,) = json.loads((tmp_path / "out" / "data.json").read_text())
+    (evaluation,) = lines(tmp_path / "out" / "eval.jsonl")
+    record = MarkRecord.load(tmp_path / "out" / evaluation["sidecar"])
+    listed = parse_listing(sample["conversations"][1]["value"])
+    assert listed == {mark.id: mark.category for mark in record.marks} and len(listed) == summary["marks"] == 19
+    assert sample["conversations"][0]["value"].startswith("<image>\n")
+    assert sample["id"] == "voc" and sample["image"] == "images/voc.jpg" and record.image == "voc.jpg"
+    tagged, clean = (Image.open(tmp_path / "out" / evaluation[key]) for key in ("image", "clean_image"))
+    assert tagged.size == clean.size == record.size == (853, 640)
+    assert np.abs(np.asarray(tagged, int) - np.asarray(record.redraw(clean), int)).mean() < 2
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert 'src="images/voc.jpg"' in page and "diningtable" in page and "http" not in page
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path):
+    for out, seed in (("a", 0), ("b", 0), ("c", 1)):
+        generate({**SCENES, "seed": seed, "untagged": True, "out": tmp_path / out})
+    pages = ("records.jsonl", "index.html")  # the page's title is the folder's name
+    assert tree(tmp_path / "a", pages) == tree(tmp_path / "b", pages)
+    assert (tmp_path / "a" / "data.json").read_bytes() != (tmp_path / "c" / "data.json").read_bytes()
+
+
+def test_processes_change_nothing(tmp_path):
+    for workers in (1, 2):
+        generate({**SCENES, "workers": workers, "out": tmp_path / str(workers) / "out"})
+    assert tree(tmp_path / "1" / "out") == tree(tmp_path / "2" / "out")
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path):
+    options = {"source": "scenes", "count": 150, "marks": SMALL_MARKS, "contact_sheet": 3}
+    words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
+    journal = tmp_path / "killed" / "out" / "records.jsonl"
+    command = [sys.executable, "-m", "data_gen", *words, f"out={journal.parent}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") > 10):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = journal.read_bytes().count(b"\n") - 1
+    assert 10 <= finished < 150 and not (journal.parent / "data.json").exists()
+    with journal.open("a") as file:
+        file.write('{"id": "scene-000149", "sta')  # what a kill in the middle of a line leaves
+
+    generate({**options, "out": journal.parent})
+    ids = [entry["id"] for entry in lines(journal)[1:]]
+    assert len(ids) == len(set(ids)) == 150  # nothing was made twice
+    generate({**options, "out": tmp_path / "whole" / "out"})
+    assert tree(journal.parent) == tree(tmp_path / "whole" / "out")
+
+
+def test_a_run_is_extended_but_never_mixed_with_another(tmp_path):
+    generate({**SCENES, "limit": 3, "out": tmp_path})
+    before = (tmp_path / "images" / "scene-000000.png").stat().st_mtime_ns
+    assert generate({**SCENES, "out": tmp_path})["records"] == 8
+    assert (tmp_path / "images" / "scene-000000.png").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="another seed: 0 there, 1 here"):
+        generate({**SCENES, "seed": 1, "out": tmp_path})
+    damaged = (tmp_path / "records.jsonl").read_text().splitlines()
+    damaged[2] = damaged[2][:20]
+    (tmp_path / "records.jsonl").write_text("\n".join(damaged) + "\n")
+    with pytest.raises(ValueError, match=r"records.jsonl: line 3 is damaged"):
+        generate({**SCENES, "out": tmp_path})
+
+
+def test_every_bad_input_is_set_aside_with_its_reason_and_the_rest_goes_on(tmp_path, monkeypatch):
+    photos = write_photos(tmp_path / "photos")
+    (photos / "coffee.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:900])
+    (photos / "text.jpg").write_text("not an image")
+    Image.new("1", (400, 300)).save(photos / "bomb.png")
+    box = [{"bbox": [10, 10, 120, 80], "name": "thing"}]
+    boxes = dict.fromkeys(("astronaut.jpg", "coffee.jpg", "text.jpg", "bomb.png", "gone.jpg", "../boxes.json"), box)
+    boxes |= {"chelsea.jpg": [{"bbox": [500, 10, 20, 20], "name": "cat"}]}
+    for mode in ("CMYK", "P", "I;16"):
+        boxes[name := f"mode-{mode[0]}.tif"] = box
+        Image.new("RGB", (160, 120), "red").convert("I" if mode == "I;16" else mode).save(photos / name)
+    Image.new("RGB", (160, 120)).save(photos / "empty.png")
+    Image.new("RGB", (160, 120)).save(photos / "nameless.png")
+    boxes |= {"empty.png": [], "nameless.png": [{"bbox": [10, 10, 120, 80]}]}
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side: 160x120 is upright 120x160
+    Image.new("RGB", (160, 120)).save(photos / "turned.jpg", exif=exif)
+    frames = [Image.new("RGB", (160, 120), colour) for colour in ("red", "blue")]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    boxes |= {"turned.jpg": [{"bbox": [10, 130, 100, 25], "name": "low"}], "moving.gif": box}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+
+    options = {"source": "boxes", "images": photos, "annotations": tmp_path / "boxes.json", "out": tmp_path / "out"}
+    summary = generate(options)
+    good = {sample["id"] for sample in json.loads((tmp_path / "out" / "data.json").read_text())}
+    assert good == {"astronaut", "mode-C", "mode-P", "mode-I", "turned", "moving"}
+    reasons = {line["file"]: line["reason"] for line in lines(tmp_path / "out" / "quarantine.jsonl")}
+    expected = {
+        "coffee.jpg": "corrupt or cut short",
+        "text.jpg": "is not an image",
+        "bomb.png": "million pixels",
+        "gone.jpg": "no such file",
+        "../boxes.json": "outside the image root",
+        "chelsea.jpg": "outside its image of 160x120",
+        "empty.png": "the source has none",
+        "nameless.png": "no class name for mark 1",
+    }
+    assert reasons.keys() == expected.keys() and summary["quarantined"] == len(expected)
+    for file, part in expected.items():
+        assert part in reasons[file]
+    assert summary["quarantined_by_reason"] == {
+        "unreadable image": 5,
+        "annotation does not fit the image": 1,
+        "no region to mark": 1,
+        "region without a name": 1,
+    }
+
+    monkeypatch.undo()  # allows the large image
+    write_photos(photos)  # and the owner repairs a file: the next run takes both in
+    assert generate(options)["records"] == 8
+    assert "coffee.jpg" not in {line["file"] for line in lines(tmp_path / "out" / "quarantine.jsonl")}
+
+
+def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
+    def fail(self, ref, image):
+        raise ImportError("no segmenter here")
+
+    monkeypatch.setattr(SceneSource, "regions", fail)
+    with pytest.raises(ImportError, match="no segmenter here"):
+        generate({**SCENES, "out": tmp_path})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "'source' is required.*coco"),
+        ({"source": "coc"}, "Unknown source 'coc'. Did you mean 'coco'"),
+        ({"source": "scenes"}, "'out' is required"),
+        ({"source": "scenes", "images": "x"}, "Unknown option 'images'"),
+        ({"source": "scenes", "cuont": 3}, "Did you mean 'count'"),
+        ({"source": "scenes", "out": "x", "count": "many"}, "count='many'"),
+        ({"source": "scenes", "recipe": "lsting"}, "Unknown recipe 'lsting'. Did you mean 'listing'"),
+        ({"source": "scenes", "annotator": "gpt"}, "Unknown annotator 'gpt'"),
+        ({"source": "scenes", "out": "x", "preset": "papr"}, "Did you mean 'paper'"),
+        ({"source": "scenes", "out": "x", "marks": {"font_pixels": 3}}, "Did you mean 'font_px'"),
+        ({"source": "scenes", "out": "x", "workers": 0}, "workers=0"),
+        ({"source": "scenes", "out": "x", "image_format": "gif"}, "image_format='gif'"),
+        ({"source": "classical", "out": "x"}, "'images' is required"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        generate(options)
+    assert not list(tmp_path.iterdir())

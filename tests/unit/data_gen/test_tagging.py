@@ -1,0 +1,83 @@
+import json
+
+import pytest
+from PIL import Image
+
+from data_gen.pipeline import generate
+from data_gen.tagging import tag
+from llava_som.marks import MarkRecord
+from tests.unit.data_gen.inputs import write_boxes, write_photos, write_voc
+
+
+def test_one_image_is_written_with_its_sidecar_beside_it(tmp_path):
+    photo = write_photos(tmp_path / "photos") / "coffee.jpg"
+    summary = tag(photo, tmp_path / "out", "classical", seed=3)
+    record = MarkRecord.load(tmp_path / "out" / "coffee.marks.json")
+    assert Image.open(tmp_path / "out" / "coffee.jpg").size == record.size
+    assert summary["tagged"] == 1 and summary["marks"] == len(record.marks) > 2 and record.seed == 3
+    tag(photo, tmp_path / "named.png", "classical")
+    assert Image.open(tmp_path / "named.png").format == "PNG" and (tmp_path / "named.marks.json").exists()
+
+
+def test_annotations_give_names(tmp_path):
+    paths = write_voc(tmp_path)
+    tag(paths["images"] / "voc.jpg", tmp_path / "out", "coco", annotations=paths["annotations"])
+    record = MarkRecord.load(tmp_path / "out" / "voc.marks.json")
+    assert {mark.category for mark in record.marks} == {"chair", "person", "bottle", "diningtable"}
+
+
+def test_a_folder_sets_bad_files_aside_and_is_resumed(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    (photos / "sub").mkdir()
+    Image.open(photos / "coffee.jpg").save(photos / "sub" / "coffee.png")
+    (photos / "broken.jpg").write_bytes(b"broken")
+    out = tmp_path / "out"
+    first = tag(photos, out, "classical")
+    assert (first["tagged"], first["kept"], first["quarantined"]) == (4, 0, 1)
+    assert first["quarantined_by_reason"] == {"unreadable image": 1}
+    assert (out / "sub" / "coffee.png").exists() and (out / "sub" / "coffee.marks.json").exists()
+    assert json.loads((out / "quarantine.jsonl").read_text())["file"] == "broken.jpg"
+
+    assert tag(photos, out, "classical")["kept"] == 4
+    assert tag(photos, out, "classical", force=True)["tagged"] == 4
+    other_seed = tag(photos, out, "classical", seed=1)
+    assert (other_seed["tagged"], other_seed["kept"]) == (4, 0)
+
+
+def test_an_image_without_regions_is_still_written(tmp_path):
+    paths = write_boxes(tmp_path)
+    paths["annotations"].write_text('{"coffee.jpg": []}')
+    assert tag(paths["images"], tmp_path / "out", "boxes", annotations=paths["annotations"])["marks"] == 0
+    assert MarkRecord.load(tmp_path / "out" / "coffee.marks.json").marks == []
+
+
+def test_output_never_becomes_input(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    with pytest.raises(ValueError, match="photos/tagged lies inside the images"):
+        tag(photos, photos / "tagged", "classical")
+    with pytest.raises(ValueError, match="photos/out lies inside the images"):
+        generate({"source": "classical", "images": photos, "out": photos / "out"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": "broken.jpg"}, "broken.jpg: is not an image"),
+        ({"inputs": "gone.jpg"}, "gone.jpg: no such file or folder"),
+        ({"source": "clasical"}, "Did you mean 'classical'"),
+        ({"source": "scenes"}, "source=scenes draws its own images.*synth"),
+        ({"source": "coco"}, "'annotations' is required"),
+        ({"preset": "papper"}, "Did you mean 'paper'"),
+        ({"max_region": 4}, "Did you mean 'max_regions'"),
+        ({"annotations": "x.json"}, "Unknown option of source=classical 'annotations'"),
+        ({"out": "photos"}, "coffee.jpg: is there already, and is not a marked image"),
+        ({"out": "x.gif"}, r"x.gif: a marked image is written as .jpg or .png"),
+    ],
+)
+def test_a_single_image_raises_what_is_wrong(tmp_path, change, message):
+    photos = write_photos(tmp_path / "photos")
+    (photos / "broken.jpg").write_bytes(b"broken")
+    options = {"inputs": "coffee.jpg", "out": "out", "source": "classical", **change}
+    options = {**options, "inputs": photos / options["inputs"], "out": tmp_path / options["out"]}
+    with pytest.raises(ValueError, match=message):
+        tag(**options)

@@ -1,0 +1,101 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from llava_som.data.dataset import ConversationDataset
+from llava_som.data.sources import DataFile
+from llava_som.quarantine import Quarantine
+from tests.tiny import DECODERS, VISION, tiny_model
+from tests.unit.data.scene_records import scene, text_only, write_data
+from train.config import parse_recipe
+from train.preflight import features_per_image, refuse_if_broken, run_preflight, show_report
+from train.run import train
+
+
+@pytest.fixture
+def check(tmp_path):
+    def run(records, features=None, change=lambda processor: None, samples=8):
+        model, processor = tiny_model()
+        change(processor)
+        file = write_data(tmp_path, records)
+        dataset = ConversationDataset(
+            [DataFile(str(file))], processor, 512, Quarantine(tmp_path / "out" / "quarantine.jsonl")
+        )
+        features = features or features_per_image(model)
+        return run_preflight(dataset, model.config.image_token_id, features, samples)
+
+    return run
+
+
+@pytest.mark.parametrize("vision", sorted(VISION))
+def test_features_are_those_of_a_real_forward(vision):
+    model, processor = tiny_model(vision)
+    assert features_per_image(model) == processor.image_seq_length
+
+
+def test_a_sound_data_set_passes_and_is_shown(check, tmp_path):
+    report = check([scene(0), text_only(1), scene(2)])
+    refuse_if_broken(report.problems)
+    assert (report.records, report.set_aside, len(report.samples)) == (3, 0, 3)
+    assert 0.05 < report.trained_share < 0.9
+    console = Console(record=True, width=100, file=io.StringIO())
+    show_report(report, console, tmp_path / "out" / "preflight.html")
+    assert "3 records, 0 set aside" in console.export_text()
+    page = (tmp_path / "out" / "preflight.html").read_text()
+    assert "white cross" in page
+    assert "color: #008000" in page
+
+
+def test_samples_are_spread_over_the_data(check):
+    report = check([scene(number) for number in range(6)], samples=2)
+    assert ["red circle" in report.samples[0].plain, "red circle" in report.samples[1].plain] == [True, True]
+    assert len(report.samples) == 2
+
+
+def test_every_record_and_file_is_checked_though_few_are_shown(check, tmp_path):
+    bad = [scene(7) | {"id": "missing", "image": "gone.png"}, scene(8) | {"id": "two", "image": ["0.png", "0.png"]}]
+    report = check([scene(0), *bad, scene(1)], samples=1)
+    assert report.set_aside == 2
+    assert report.problems == []
+    assert Quarantine(tmp_path / "out" / "quarantine.jsonl").ids == {"missing", "two"}
+
+
+def test_nothing_to_train_is_refused(check):
+    def without_markers(processor):
+        template = processor.chat_template
+        for marker in ("{%- generation -%}", "{%- endgeneration -%}"):
+            template = template.replace(marker, "")
+        processor.chat_template = template
+
+    report = check([scene(0)], change=without_markers)
+    with pytest.raises(ValueError, match=r"1 problem\(s\); nothing was trained:\n  - None of the 1 records is usable"):
+        refuse_if_broken(report.problems)
+
+
+def test_a_processor_that_counts_other_image_tokens_than_the_model_is_refused(check):
+    report = check([scene(0), text_only(0)], features=9)
+    with pytest.raises(ValueError, match=r"scene-0 has 16 image tokens for 1 image.*makes 9"):
+        refuse_if_broken(report.problems)
+
+
+def test_preflight_only_stops_before_training_and_needs_no_launcher(tmp_path):
+    model, processor = tiny_model()
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    options = {"model": str(tmp_path / "model"), "data": str(write_data(tmp_path, [scene(0)])), "use_cpu": True}
+    options |= {"output_dir": str(tmp_path / "out"), "preflight": "only", "deepspeed": "scripts/deepspeed/zero3.json"}
+    result = train(parse_recipe(options))
+    assert result["set_aside"] == 0
+    assert "losses" not in result
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_part_that_does_not_exist_is_named(tmp_path):
+    parts = {"vision": VISION["clip"], "decoder": DECODERS["llama"], "tokenizer": "bytes", "projecter": "linear"}
+    options = {"model": parts, "data": "x.json", "output_dir": str(tmp_path), "use_cpu": True}
+    with pytest.raises(ValueError, match="Did you mean 'projector'"):
+        train(parse_recipe(options))
+    options["model"] = {"vision": VISION["clip"]}
+    with pytest.raises(ValueError, match="model needs 'decoder'"):
+        train(parse_recipe(options))

@@ -1,0 +1,1 @@
+"""Strict recipes, stages that say what learns, checks before the first step; HF Trainer and DeepSpeed do the rest."""

@@ -1,0 +1,148 @@
+"""Checks before the first step: what would fail after hours, or train on nothing, is found in a minute on one CPU."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from llava_som.data.dataset import IGNORE_INDEX, ConversationDataset
+from llava_som.data.schema import Sample
+from llava_som.data.trained_text import render_trained_text
+from llava_som.images import resolve_inside
+from llava_som.vision.grid import input_size
+
+if TYPE_CHECKING:
+    from llava_som import LlavaSomForConditionalGeneration
+
+_STAT_THREADS, _CHUNK = 32, 512
+
+
+@dataclass
+class PreflightReport:
+    """What preflight found. `problems` forbid the run; records that were set aside do not."""
+
+    records: int
+    set_aside: int = 0
+    trained_share: float = 0.0
+    samples: list[Text] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@torch.no_grad()
+def features_per_image(model: LlavaSomForConditionalGeneration) -> int:
+    """Length of what the vision path really returns for one image.
+
+    Under ZeRO-3 every rank has to call this, because the weights are gathered for it.
+    """
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    side = input_size(model.config.vision_config)
+    image = torch.zeros(1, 3, side, side, device=model.device, dtype=model.dtype)
+    if not is_deepspeed_zero3_enabled():
+        return model.get_image_features(image).shape[1]
+    import deepspeed
+
+    parameters = [*model.vision_tower.parameters(), *model.multi_modal_projector.parameters()]
+    with deepspeed.zero.GatheredParameters(parameters):
+        return model.get_image_features(image).shape[1]
+
+
+def run_preflight(
+    dataset: ConversationDataset, image_token_id: int, image_tokens: int, num_samples: int
+) -> PreflightReport:
+    """Check every record and its files, then look closely at a few.
+
+    Args:
+        dataset: records that break a rule or miss a file are put into its quarantine.
+        image_token_id: of the model.
+        image_tokens: features that the model returns for an image, see `features_per_image`.
+        num_samples: so many samples, spread over the data, are encoded, counted and rendered.
+    """
+    _check_records(dataset)
+    report = PreflightReport(records=len(dataset))
+    trained = text_tokens = 0
+    num_samples = min(num_samples, len(dataset))
+    for index in (number * len(dataset) // num_samples for number in range(num_samples)):
+        try:
+            inputs = dataset[index]
+        except ValueError as error:  # not one usable record
+            report.problems.append(str(error))
+            break
+        problem = _image_token_problem(inputs, image_token_id, image_tokens)
+        report.problems += [problem] if problem else []
+        trained += sum(label != IGNORE_INDEX for label in inputs["labels"])
+        text_tokens += sum(token != image_token_id for token in inputs["input_ids"])
+        tokenizer = dataset.processor.tokenizer
+        report.samples.append(render_trained_text(inputs["input_ids"], inputs["labels"], tokenizer, image_token_id))
+    report.trained_share = trained / max(text_tokens, 1)
+    report.set_aside = dataset.quarantine.count
+    return report
+
+
+def show_report(report: PreflightReport, console: Console, html: Path) -> None:
+    """Print the report, and save the rendered samples as a page."""
+    recorder = Console(record=True, file=io.StringIO(), width=110)
+    for out in (console, recorder):
+        for number, sample in enumerate(report.samples, start=1):
+            out.rule(f"sample {number}", align="left")
+            out.print(sample)
+        out.rule("preflight", align="left")
+        out.print(
+            f"{report.records} records, {report.set_aside} set aside; {report.trained_share:.1%} of the text tokens of "
+            f"{len(report.samples)} samples are trained (green)",
+            soft_wrap=True,
+        )
+        for problem in report.problems:
+            out.print(Text(f"problem: {problem}", style="bold red"))
+    html.parent.mkdir(parents=True, exist_ok=True)
+    html.write_text(recorder.export_html(), encoding="utf-8")
+
+
+def refuse_if_broken(problems: list[str]) -> None:
+    """A ValueError that lists the problems, if there are any."""
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
+        raise ValueError(f"Preflight found {len(set(problems))} problem(s); nothing was trained:\n{listed}")
+
+
+def _check_records(dataset: ConversationDataset) -> None:
+    """Schema of every record, existence of every image; stat calls overlap, as network file systems answer slowly."""
+
+    def check(start: int) -> list[tuple[int, str]]:
+        indices = range(start, min(start + _CHUNK, len(dataset)))
+        return [(index, reason) for index in indices if (reason := _record_problem(dataset, index))]
+
+    with ThreadPoolExecutor(_STAT_THREADS) as pool:
+        for problems in pool.map(check, range(0, len(dataset), _CHUNK)):
+            for index, reason in problems:
+                dataset.set_aside(index, reason)
+
+
+def _record_problem(dataset: ConversationDataset, index: int) -> str:
+    try:
+        sample: Sample = dataset.sample(index)
+        for image in sample.images:
+            file = resolve_inside(image, dataset.file_of(index).root)
+            if not file.is_file():
+                return f"{file}: no such file. Check the path and the image root."
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _image_token_problem(inputs: dict[str, Any], image_token_id: int, image_tokens: int) -> str:
+    images = 0 if inputs["pixel_values"] is None else len(inputs["pixel_values"])
+    placeholders = inputs["input_ids"].count(image_token_id)
+    if placeholders == images * image_tokens:
+        return ""
+    return (
+        f"sample {inputs['sample_id']} has {placeholders} image tokens for {images} image(s), the model makes "
+        f"{image_tokens} features an image. Was this processor made for another model?"
+    )
