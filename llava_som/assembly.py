@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, LlavaSomProcessor
-from llava_som.chat_templates import END_OF_TURN
 from llava_som.vocabulary import add_image_token, fit_embeddings
 
 
@@ -71,7 +70,8 @@ def assemble(
     model = _join(config, tower, language_model, dtype)
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
-    _set_stop_tokens(model, tokenizer, chat_template)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, processor
 
 
@@ -83,9 +83,7 @@ def _join(
         model = LlavaSomForConditionalGeneration(config)
     model.vision_tower, model.language_model = tower, decoder
     projector: Any = model.multi_modal_projector.to_empty(device=tower.device).to(dtype)
-    for module in projector.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+    projector.apply(model._init_weights)
     return model
 
 
@@ -129,12 +127,3 @@ def _tokenizer(
     if given is None and isinstance(decoder, dict):
         raise ValueError("A fresh decoder brings no tokenizer: name one (tokenizer=folder or checkpoint).")
     return AutoTokenizer.from_pretrained(given or decoder)
-
-
-def _set_stop_tokens(
-    model: LlavaSomForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, chat_template: str
-) -> None:
-    """Generation stops at the token with which the template ends a turn."""
-    end_of_turn = END_OF_TURN.get(chat_template) or tokenizer.eos_token
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(end_of_turn)
-    model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -156,8 +156,12 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return self.get_image_features(blank).sum() * 0.0
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Projector layers; the encoder and the decoder initialise themselves."""
+        """Projector layers, with the decoder's own spread; the encoder and the decoder initialise themselves.
+
+        Biases start at zero. PyTorch's random ones shift all image tokens by about as much as tells them apart: with
+        them the demo's model, trained from scratch, still guessed after 1,000 steps; without, it knew shapes by 250.
+        """
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=getattr(self.config.text_config, "initializer_range", 0.02))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

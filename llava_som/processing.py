@@ -61,7 +61,8 @@ class LlavaSomProcessor(ProcessorMixin):
         Args:
             config: of the model; `config.image_token_id` must be the tokenizer's id of `<image>`.
             tokenizer: a fast tokenizer that has `<image>` as a special token.
-            chat_template: a name (`vicuna`, `chatml`, `llama3`) or the path of a `.jinja` file.
+            chat_template: a name (`vicuna`, `chatml`, `llama3`) or the path of a `.jinja` file. With a name, the
+                tokenizer's end-of-sequence token becomes the one that ends the template's turns.
         """
         tokenizer.padding_side = "left"
         template = load_chat_template(chat_template)
@@ -71,6 +72,8 @@ class LlavaSomProcessor(ProcessorMixin):
                 f"The chat template {chat_template!r} ends a turn with {end_of_turn!r}, which this tokenizer does not "
                 f"have. Choose another of {', '.join(END_OF_TURN)}."
             )
+        if end_of_turn is not None:
+            tokenizer.eos_token = end_of_turn  # what the template ends a turn with is what ends a generation
         return cls(_image_processor(config), tokenizer, config.image_seq_length, template)
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from llava_som.config_file import describe_options, option, parse_options
 from llava_som.data.sources import DataFile
 from llava_som.registry import closest_match_message
+from train.deepspeed_rules import start_deepspeed_on_cpu
+from train.stages import trained_parts
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -65,6 +67,7 @@ class RecipeOptions:
     def __post_init__(self) -> None:
         if self.max_length < 1 or self.preflight_samples < 1:
             raise ValueError("max_length and preflight_samples must be at least 1.")
+        trained_parts(self.stage)  # an unknown stage is said before anything is loaded
 
     @property
     def files(self) -> list[DataFile]:
@@ -83,16 +86,15 @@ class TrainConfig(RecipeOptions):
         """The checked TrainingArguments; building them starts the distributed process group, where there is one."""
         from transformers import TrainingArguments
 
-        options = TRAINING_DEFAULTS | self.training | {"output_dir": self.output_dir}
+        defaults = TRAINING_DEFAULTS
+        if "vision_tower" in trained_parts(self.stage):  # read at an inner layer, its last ones get no gradient
+            defaults = defaults | {"ddp_find_unused_parameters": True}
+        options = defaults | self.training | {"output_dir": self.output_dir}
         if self.preflight == "only":  # also runs where there is no GPU and no launcher
             options |= {"deepspeed": None, "tf32": None}
         arguments = parse_options(TrainingArguments, options)
-        if (
-            arguments.deepspeed and arguments.use_cpu
-        ):  # on GPUs accelerate does it; ZeRO-3 shards models from their creation on
-            import deepspeed
-
-            deepspeed.init_distributed(dist_backend="gloo")
+        if arguments.deepspeed and arguments.use_cpu:
+            start_deepspeed_on_cpu()
         return arguments
 
 

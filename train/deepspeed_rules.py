@@ -1,4 +1,4 @@
-"""What a DeepSpeed configuration must fulfil, checked before any process group is started."""
+"""What a DeepSpeed configuration must fulfil, checked before any process group is started; and that start on a CPU."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ def deepspeed_problems(config: str | dict[str, Any] | None, has_launcher: bool) 
     if not has_launcher:
         problems.append("DeepSpeed runs need a launcher: scripts/launch.sh RECIPE.yaml ..., or torchrun -m train ...")
     return problems
+
+
+def start_deepspeed_on_cpu() -> None:
+    """Join DeepSpeed's process group over gloo; on GPUs accelerate does it. ZeRO-3 needs it before a model is created.
+
+    DeepSpeed would first compile an operator for all-reduce in shared memory. That takes a compiler, up to minutes, and
+    a lock file that stops every later run if this one is killed; gloo gives the same sums.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="gloo")
 
 
 def _zero_problems(zero: dict[str, Any]) -> list[str]:

@@ -51,25 +51,37 @@ def train(config: TrainConfig) -> dict[str, Any]:
     dataset = _checked_dataset(config, arguments, model, processor, console)
     result: dict[str, Any] = {"output_dir": config.output_dir}
     if config.preflight != "only":
-        trainer = SomTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=dataset,
-            data_collator=Collator(processor.tokenizer.pad_token_id),
-            processing_class=processor,
-            callbacks=[LossCurve()],
-            projector_learning_rate=config.projector_learning_rate,
-        )
-        outcome = trainer.train(resume_from_checkpoint=_checkpoint(config, arguments))
-        trainer.save_model(config.output_dir)
-        losses = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
-        result |= {"steps": outcome.global_step, "loss": outcome.training_loss, "losses": losses}
-    result["set_aside"] = Quarantine(
-        dataset.quarantine.path
-    ).count  # every rank and loader worker may have added to the file
+        result |= _fit(config, arguments, model, processor, dataset)
+    # Read again: every rank and every loader worker may have added to it.
+    result["set_aside"] = Quarantine(dataset.quarantine.path).count
     result["seconds"] = round(time.perf_counter() - start, 1)
     _print_summary(console, result)
     return result
+
+
+def _fit(
+    config: TrainConfig,
+    arguments: TrainingArguments,
+    model: LlavaSomForConditionalGeneration,
+    processor: LlavaSomProcessor,
+    dataset: ConversationDataset,
+) -> dict[str, Any]:
+    trainer = SomTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=Collator(processor.tokenizer.pad_token_id),
+        processing_class=processor,
+        callbacks=[LossCurve()],
+        projector_learning_rate=config.projector_learning_rate,
+    )
+    checkpoint = _checkpoint(config, arguments)
+    if checkpoint:
+        logger.warning("Continuing from %s. resume=never starts again.", checkpoint)
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(config.output_dir)
+    losses = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
+    return {"steps": outcome.global_step, "loss": outcome.training_loss, "losses": losses}
 
 
 def _checked_dataset(
@@ -80,11 +92,15 @@ def _checked_dataset(
     console: Console,
 ) -> ConversationDataset:
     """The data after preflight. The main process goes first, so that the others find the quarantine already written."""
-    image_tokens = features_per_image(model)
+    checks = config.preflight != "skip"
+    image_tokens = features_per_image(model) if checks else 0  # every rank takes part
     with arguments.main_process_first(local=False):
-        quarantine = Quarantine(Path(config.output_dir) / "quarantine.jsonl")
+        quarantine_file = Path(config.output_dir) / "quarantine.jsonl"
+        if arguments.process_index == 0 and not _checkpoint(config, arguments):
+            quarantine_file.unlink(missing_ok=True)  # of an earlier run, whose data may have been mended since
+        quarantine = Quarantine(quarantine_file)
         dataset = ConversationDataset(config.files, processor, config.max_length, quarantine)
-        if config.preflight != "skip" and arguments.process_index == 0:
+        if checks and arguments.process_index == 0:
             report = run_preflight(dataset, model.config.image_token_id, image_tokens, config.preflight_samples)
             show_report(report, console, Path(config.output_dir) / "preflight.html")
             refuse_if_broken(report.problems)
@@ -95,10 +111,7 @@ def _checkpoint(config: TrainConfig, arguments: TrainingArguments) -> str | None
     """Where to continue from: the checkpoint the user named, else the newest one in the output folder, else nowhere."""
     if arguments.resume_from_checkpoint or config.resume == "never":
         return arguments.resume_from_checkpoint
-    newest = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
-    if newest:
-        logger.warning("Continuing from %s. resume=never starts again.", newest)
-    return newest
+    return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
 
 
 def _print_summary(console: Console, result: dict[str, Any]) -> None:

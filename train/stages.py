@@ -33,16 +33,18 @@ class FrozenOrTrained:
     trained: bool
 
 
-def apply_stage(model: LlavaSomForConditionalGeneration, stage: str) -> None:
-    """Let exactly the parts of `stage` learn.
-
-    Raises:
-        ValueError: an unknown stage.
-    """
+def trained_parts(stage: str) -> frozenset[str]:
+    """Names of the model's children that learn in `stage`; a ValueError for an unknown stage."""
     if stage not in STAGES:
         raise ValueError(closest_match_message("stage", stage, STAGES))
+    return STAGES[stage]
+
+
+def apply_stage(model: LlavaSomForConditionalGeneration, stage: str) -> None:
+    """Let exactly the parts of `stage` learn."""
+    learning = trained_parts(stage)
     for name, part in model.named_children():
-        part.requires_grad_(name in STAGES[stage])
+        part.requires_grad_(name in learning)
 
 
 def quiet_frozen_parts(model: LlavaSomForConditionalGeneration) -> None:

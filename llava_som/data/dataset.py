@@ -142,9 +142,7 @@ def _with_images(sample: Sample, images: Iterable[Image]) -> list[Any]:
 
 
 def _estimated_length(record: dict[str, Any], image_tokens: int) -> int:
-    try:
-        sample = Sample.from_record(record)
-    except ValueError:
-        return 1
-    characters = sum(len(message.text) for message in sample.messages)
-    return 1 + characters // _CHARACTERS_PER_TOKEN + image_tokens * len(sample.images)
+    files = record.get("image", record.get("images"))
+    images = len(files) if isinstance(files, list) else int(files is not None)
+    characters = len(str(record.get("conversations", record.get("messages"))))
+    return characters // _CHARACTERS_PER_TOKEN + image_tokens * images

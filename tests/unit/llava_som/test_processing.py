@@ -67,6 +67,13 @@ def test_the_prompt_is_the_beginning_of_the_training_text(template):
     assert whole[: len(prompt)] == prompt
 
 
+@pytest.mark.parametrize(("template", "end"), [("vicuna", "</s>"), ("chatml", "<|im_end|>"), ("llama3", "<|eot_id|>")])
+def test_generation_ends_where_the_template_ends_a_turn(template, end):
+    model, processor = tiny_model(chat_template=template)
+    assert processor.tokenizer.eos_token == end
+    assert model.generation_config.eos_token_id == processor.tokenizer.convert_tokens_to_ids(end)
+
+
 @pytest.mark.parametrize("template", END_OF_TURN)
 def test_a_system_message_leads(template):
     _, processor = tiny_model(chat_template=template)

@@ -79,12 +79,15 @@ def test_a_processor_that_counts_other_image_tokens_than_the_model_is_refused(ch
         refuse_if_broken(report.problems)
 
 
-def test_preflight_only_stops_before_training_and_needs_no_launcher(tmp_path):
-    model, processor = tiny_model()
-    model.save_pretrained(tmp_path / "model")
-    processor.save_pretrained(tmp_path / "model")
-    options = {"model": str(tmp_path / "model"), "data": str(write_data(tmp_path, [scene(0)])), "use_cpu": True}
-    options |= {"output_dir": str(tmp_path / "out"), "preflight": "only", "deepspeed": "scripts/deepspeed/zero3.json"}
+def test_preflight_only_stops_before_training_needs_no_launcher_and_sees_that_data_was_mended(tmp_path):
+    for part in tiny_model():
+        part.save_pretrained(tmp_path / "model")
+    data = write_data(tmp_path, [scene(0), scene(1)])
+    options = {"model": str(tmp_path / "model"), "data": str(data), "use_cpu": True, "preflight": "only"}
+    options |= {"output_dir": str(tmp_path / "out"), "deepspeed": "scripts/deepspeed/zero3.json"}
+    (tmp_path / "1.png").rename(tmp_path / "lost.png")
+    assert train(parse_recipe(options))["set_aside"] == 1
+    (tmp_path / "lost.png").rename(tmp_path / "1.png")
     result = train(parse_recipe(options))
     assert result["set_aside"] == 0
     assert "losses" not in result

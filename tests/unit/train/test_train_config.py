@@ -54,6 +54,7 @@ def test_data_is_a_file_or_a_list():
         ({"training": {}}, "Unknown option 'training'"),
         ({"max_length": "long"}, "max_length='long'"),
         ({"max_length": 0}, "at least 1"),
+        ({"stage": "aling"}, "Did you mean 'align'"),
         ({"resume": "sometimes"}, "resume='sometimes'"),
         ({"data": [{"file": "x"}]}, "data="),
     ],
