@@ -30,5 +30,6 @@ clean:
 $(INSTALLED): requirements.txt setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python >= 3.11 is needed; name one with make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (about 7 GB, some minutes; later runs skip this)."
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable .
 	touch $@

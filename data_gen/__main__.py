@@ -23,7 +23,11 @@ EXAMPLES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0 done, 1 no record came out, 2 wrong options, 130 stopped by Ctrl-C."""
+    """Run the command.
+
+    Returns:
+        The exit code: 0 done, 1 no record came out, 2 wrong options or a machine that cannot, 130 stopped by Ctrl-C.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or {"-h", "--help"} & set(words):
         sys.stdout.write(help_text() + "\n")
@@ -33,8 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         summary = generate(options := read_options(words), show_progress=True)
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError) as error:
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:  # a full disk, a folder that may not be written, a checkpoint that is not there
+        sys.stderr.write(f"error: {error}\nWhat is finished is kept; once this is mended the same command goes on.\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("Stopped. What is finished is kept; the same command goes on from here.\n")

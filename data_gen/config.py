@@ -88,9 +88,9 @@ def plan_run(options: Mapping[str, Any]) -> Run:
     own = field_names(DataGenConfig)
     if "source" not in options:
         raise ValueError(f"The option 'source' is required: source=... ({', '.join(SOURCES.names())}).")
-    source_class = SOURCES.get(options["source"])
-    recipe_class = RECIPES.get(options.get("recipe", "listing"))
-    annotator_class = ANNOTATORS.get(options.get("annotator", "ground_truth"))
+    source_class = SOURCES.get(str(options["source"]))
+    recipe_class = RECIPES.get(str(options.get("recipe", "listing")))
+    annotator_class = ANNOTATORS.get(str(options.get("annotator", "ground_truth")))
     known = own.union(*map(field_names, (source_class, recipe_class, annotator_class)))
     for key in options:
         if key not in known:

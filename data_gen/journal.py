@@ -39,7 +39,8 @@ class Journal:
         """Write one entry through to the operating system."""
         if "id" in entry:
             self.entries[entry["id"]] = entry
-        with self.path.open("a", encoding="utf-8") as file:
+        # What is no UTF-8 in a file name becomes \udcXX, which JSON reads back as it was.
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _whole_lines(self) -> list[Entry]:
@@ -62,10 +63,18 @@ class Journal:
             ) from None
 
     def _check_identity(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-        differing = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-        if differing:
-            key = differing[0]
-            raise ValueError(
-                f"{self.path.parent} holds a run with another {key}: {found.get(key)} there, {wanted.get(key)} here. "
-                "Choose another out=, or delete the folder."
-            )
+        there, here = flattened(found), flattened(wanted)
+        for key in sorted(there.keys() | here.keys()):
+            if there.get(key) != here.get(key):
+                raise ValueError(
+                    f"{self.path.parent} holds a run with another {key}: {there.get(key)} there, {here.get(key)} here. "
+                    "Choose another out=, or delete the folder."
+                )
+
+
+def flattened(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted key: {"source": {"count": 3}} -> {"source.count": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -35,6 +35,9 @@ from llava_som.marks.render import fit_short_side
 
 logger = logging.getLogger(__name__)
 
+JOURNAL = "records.jsonl"
+OUTPUTS = ("images", "clean", "data.json", "eval.jsonl", "quarantine.jsonl", "summary.json", "index.html")
+
 
 def generate(options: Mapping[str, Any], show_progress: bool = False) -> dict[str, Any]:
     """Make (or finish) the training set that the options describe; returns the content of its summary.json.
@@ -46,8 +49,9 @@ def generate(options: Mapping[str, Any], show_progress: bool = False) -> dict[st
     run = plan_run(options)
     if isinstance(run.source, FileSource):
         run.source.refuse_output(run.config.out)
+    refuse_foreign_files(run.config.out)
     refs = list(run.source.refs())[: run.config.limit]
-    journal = Journal(run.config.out / "records.jsonl", run.identity())
+    journal = Journal(run.config.out / JOURNAL, run.identity())
     todo = [ref for ref in refs if not is_finished(journal.entries.get(ref.id), run.config.out)]
     if len(todo) < len(refs):
         logger.info("%d of %d images were finished before; going on with the rest.", len(refs) - len(todo), len(refs))
@@ -58,6 +62,15 @@ def generate(options: Mapping[str, Any], show_progress: bool = False) -> dict[st
     summary = write_lists(run.config.out, entries, run.identity())
     write_contact_sheet(run.config.out, entries, run.config.contact_sheet)
     return summary
+
+
+def refuse_foreign_files(out: Path) -> None:
+    """A ValueError where a new run would write over files that no run of ours made, the source's own images for one."""
+    if (out / JOURNAL).exists():
+        return
+    for name in OUTPUTS:
+        if (out / name).exists():
+            raise ValueError(f"{out / name}: is there already, and not from a run of this tool. Choose another out=.")
 
 
 def is_finished(entry: Entry | None, out: Path) -> bool:
@@ -80,7 +93,7 @@ class MakeRecord:
         try:
             return self._record(ref)
         except ImageError as error:
-            return self._set_aside(ref, "unreadable image", error)
+            return self._set_aside(ref, "unusable image", error)
         except Rejected as error:
             return self._set_aside(ref, error.kind, error)
         except ValueError as error:

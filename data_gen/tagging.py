@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_gen.config import build, changed_preset, field_names
+from data_gen.config import build, field_names
 from data_gen.journal import Entry
 from data_gen.pipeline import with_progress
 from data_gen.sources import SOURCES
@@ -19,7 +19,7 @@ from data_gen.sources.base import FileSource, ImageRef
 from data_gen.writers import PILLOW_FORMATS, save_marked
 from llava_som.images import ImageError, resolve_inside
 from llava_som.marks.marker import mark_image
-from llava_som.marks.presets import Preset
+from llava_som.marks.presets import Preset, get_preset
 from llava_som.marks.record import MarkRecord, sidecar_path
 from llava_som.quarantine import Quarantine
 from llava_som.registry import closest_match_message
@@ -44,7 +44,7 @@ def tag(
         source: name of the region source.
         preset: name of the preset.
         seed: passed to the source where it declares one, and kept in the sidecars.
-        force: mark again what an earlier call with the same preset and seed has marked.
+        force: mark again what an earlier call with the same source, preset and seed has marked.
         show_progress: draw a progress bar.
         **options: options of the source (`annotations=` for coco and boxes); None counts as not given.
 
@@ -55,13 +55,15 @@ def tag(
         ValueError: an unknown source, option or preset; for one image also whatever is wrong with that image.
     """
     plug_in = file_source(source, {**options, "images": Path(inputs), "seed": seed})
-    tagger = Tagger(plug_in, changed_preset(preset, {}), seed, Path(out))
+    tagger = Tagger(plug_in, source, get_preset(preset), seed, Path(out))
     plug_in.refuse_output(tagger.out)
     if plug_in.images.is_file():
         return {**count([tagger.mark(ref) for ref in plug_in.refs()]), "kept": 0}
     refs = plug_in.refs()
     todo = [ref for ref in refs if force or not tagger.is_marked(ref)]
-    quarantine = Quarantine(tagger.out / "quarantine.jsonl")
+    rejected = tagger.out / "quarantine.jsonl"
+    rejected.unlink(missing_ok=True)  # what an earlier call set aside is tried again
+    quarantine = Quarantine(rejected)
     entries = []
     for entry in with_progress(map(tagger, todo), len(todo), "tagging", show_progress):
         if entry["status"] == "quarantined":
@@ -90,6 +92,7 @@ class Tagger:
     """Marks the images of a source into `out`: a folder, or the name of the one marked file."""
 
     source: FileSource
+    source_name: str
     preset: Preset
     seed: int
     out: Path
@@ -99,7 +102,7 @@ class Tagger:
         try:
             return self.mark(ref)
         except ValueError as error:
-            kind = "unreadable image" if isinstance(error, ImageError) else "annotation does not fit the image"
+            kind = "unusable image" if isinstance(error, ImageError) else "annotation does not fit the image"
             return {"id": ref.id, "status": "quarantined", "file": str(ref.path), "kind": kind, "reason": str(error)}
 
     def mark(self, ref: ImageRef) -> Entry:
@@ -107,6 +110,8 @@ class Tagger:
         target = self.target(ref)
         if target.exists() and not sidecar_path(target).exists():
             raise ValueError(f"{target}: is there already, and is not a marked image. Choose another output folder.")
+        if target.resolve() == (self.source.root / (ref.path or ref.id)).resolve():
+            raise ValueError(f"{target}: would be written over by its own marked copy. Choose another output folder.")
         image = self.source.load(ref)
         marked = mark_image(image, self.source.regions(ref, image), self.preset, self.seed)
         path = save_marked(marked, target.parent, target.name)
@@ -114,7 +119,7 @@ class Tagger:
 
     def target(self, ref: ImageRef) -> Path:
         """Where the marked image goes: PNG stays PNG, everything else becomes JPEG."""
-        if self.source.images.is_file() and self.out.suffix:
+        if self.source.images.is_file() and self.out.suffix and not self.out.is_dir():
             if self.out.suffix not in PILLOW_FORMATS:
                 raise ValueError(
                     f"{self.out}: a marked image is written as {' or '.join(PILLOW_FORMATS)}, or give a folder."
@@ -124,12 +129,16 @@ class Tagger:
         return resolve_inside(f"{ref.id}{suffix}", self.out)
 
     def is_marked(self, ref: ImageRef) -> bool:
-        """Whether an earlier run wrote this image with the same preset and seed."""
+        """Whether an earlier run wrote this image with the same source, preset and seed."""
         target = self.target(ref)
         if not target.exists() or not sidecar_path(target).exists():
             return False
-        record = MarkRecord.load(sidecar_path(target))
-        return record.preset == self.preset and record.seed == self.seed
+        try:
+            record = MarkRecord.load(sidecar_path(target))
+        except ValueError:  # a damaged sidecar is written again
+            return False
+        sources = {region.source for region in (*record.marks, *record.skipped)}
+        return (record.preset, record.seed) == (self.preset, self.seed) and sources <= {self.source_name}
 
 
 def count(entries: Sequence[Entry]) -> dict[str, Any]:

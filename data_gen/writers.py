@@ -34,10 +34,10 @@ def save_image(image: Image.Image, folder: Path, name: str) -> Path:
 
 
 def save_text(text: str, path: Path) -> None:
-    """Write a text file at once."""
+    """Write a text file at once; what cannot be UTF-8 (in a file name) becomes a backslash escape, as JSON reads it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _unfinished(path)
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     unfinished.replace(path)
 
 
@@ -45,7 +45,7 @@ def save_marked(marked: MarkedImage, folder: Path, name: str) -> Path:
     """Write the sidecar, then the marked image beside it, so that an image without a sidecar is never ours."""
     path = resolve_inside(name, folder)
     record = marked.record.model_copy(update={"image": path.name})
-    save_text(record.model_dump_json(indent=1) + "\n", sidecar_path(path))
+    save_text(record.to_json(), sidecar_path(path))
     return save_image(marked.image, folder, name)
 
 

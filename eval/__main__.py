@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("eval").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
     try:
         return _evaluate_and_report(parse_options(EvalConfig, read_options(argv)))
-    except ValueError as error:
+    except (ValueError, ImportError) as error:  # ImportError: attention kernels or a task's package, not installed
         sys.stderr.write(f"error: {error}\n")
         return 2
 

@@ -4,11 +4,14 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -19,6 +22,7 @@ from transformers import (
 )
 
 from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, LlavaSomProcessor
+from llava_som.registry import closest_match_message
 from llava_som.vocabulary import add_image_token, fit_embeddings
 
 
@@ -50,12 +54,16 @@ def assemble(
         attn_implementation: sdpa, eager, flash_attention_2 ...; transformers' default when absent.
 
     Raises:
-        ValueError: a fresh decoder without a tokenizer, or parts that do not fit; the message says what to state.
+        ValueError: a fresh decoder without a tokenizer, a checkpoint that is not there, or parts that do not fit; the
+            message says what to state.
     """
-    tokenizer = _tokenizer(tokenizer, decoder)
+    with _naming("tokenizer", tokenizer or decoder):
+        tokenizer = _tokenizer(tokenizer, decoder)
     image_token_id = add_image_token(tokenizer)
-    tower = _vision_tower(vision, dtype)
-    language_model = _decoder(decoder, dtype, vocab_size=len(tokenizer))
+    with _naming("vision", vision):
+        tower = _vision_tower(vision, dtype)
+    with _naming("decoder", decoder):
+        language_model = _decoder(decoder, dtype, vocab_size=len(tokenizer))
     fit_embeddings(language_model, len(tokenizer))
     config = LlavaSomConfig(
         vision_config=tower.config,
@@ -75,6 +83,15 @@ def assemble(
     return model, processor
 
 
+@contextmanager
+def _naming(part: str, given: object) -> Iterator[None]:
+    """Transformers' error for a checkpoint it cannot find does not always name it."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{part}={given}: cannot be loaded ({error})") from error
+
+
 def _join(
     config: LlavaSomConfig, tower: PreTrainedModel, decoder: PreTrainedModel, dtype: torch.dtype
 ) -> LlavaSomForConditionalGeneration:
@@ -91,7 +108,8 @@ def _vision_tower(vision: str | dict[str, Any], dtype: torch.dtype) -> PreTraine
     if isinstance(vision, str) and vision.startswith("timm/"):
         from llava_som.vision.timm import TimmTower, TimmTowerConfig
 
-        return TimmTower(TimmTowerConfig.from_architecture(vision.removeprefix("timm/")), pretrained=True)
+        tower: Any = TimmTower(TimmTowerConfig.from_architecture(vision.removeprefix("timm/")), pretrained=True)
+        return tower.to(dtype)
     if isinstance(vision, str):
         config = AutoConfig.from_pretrained(vision)
         config = getattr(config, "vision_config", config)  # a CLIP or SigLIP checkpoint holds a text encoder as well
@@ -101,7 +119,7 @@ def _vision_tower(vision: str | dict[str, Any], dtype: torch.dtype) -> PreTraine
     if model_type == "timm_tower":
         from llava_som.vision.timm import TimmTowerConfig
 
-        return AutoModel.from_config(TimmTowerConfig.from_architecture(**options))
+        return AutoModel.from_config(TimmTowerConfig.from_architecture(**options), dtype=dtype)
     return AutoModel.from_config(_fresh_config("vision", model_type, options), dtype=dtype)
 
 
@@ -116,6 +134,8 @@ def _decoder(decoder: str | dict[str, Any], dtype: torch.dtype, vocab_size: int)
 def _fresh_config(part: str, model_type: str | None, options: dict[str, Any]) -> PreTrainedConfig:
     if model_type is None:
         raise ValueError(f"{part}={options!r}: a fresh {part} needs model_type, such as clip_vision_model or llama.")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(closest_match_message(f"{part} model_type", model_type, CONFIG_MAPPING))
     return AutoConfig.for_model(model_type, **options)
 
 

@@ -32,7 +32,7 @@ class Chat:
         try:
             image = open_image(file)
         except ImageError as error:
-            self.console.print(str(error), style="red", markup=False)
+            self._complain(error)
             return
         self.waiting.append({"type": "image", "image": image})
         self.console.print(f"{file}: {image.width} x {image.height}, goes with the next question.", style="dim")
@@ -67,8 +67,18 @@ class Chat:
             case _ if command.startswith("/"):
                 self.console.print(HELP, style="dim")
             case _:
-                self.ask(line.strip())
+                self._ask_or_complain(line.strip())
         return True
+
+    def _ask_or_complain(self, question: str) -> None:
+        """A question the model cannot take, such as one that spells out `<image>`, does not end the conversation."""
+        try:
+            self.ask(question)
+        except ValueError as error:
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        self.console.print(str(error), style="red", markup=False)
 
 
 def chat(assistant: Assistant, images: list[Path], max_new_tokens: int) -> None:

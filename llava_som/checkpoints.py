@@ -32,6 +32,8 @@ from llava_som.vocabulary import add_image_token, fit_embeddings
 
 Loaded = tuple[LlavaSomForConditionalGeneration, LlavaSomProcessor]
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def checkpoint_format(config: dict[str, Any]) -> str:
     """`llava_som`, `llava_hf` or `llava_1.5`, from the content of a config.json.
@@ -49,6 +51,13 @@ def checkpoint_format(config: dict[str, Any]) -> str:
         f"config.json says model_type={config.get('model_type')!r}, which is none of: llava_som (ours), llava with a "
         "text_config (llava-hf), or a config with mm_vision_tower (the original LLaVA-1.5)."
     )
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """`float32`, `bfloat16` or `float16`; another name is a ValueError with the closest."""
+    if name not in DTYPES:
+        raise ValueError(closest_match_message("dtype", name, DTYPES))
+    return getattr(torch, name)
 
 
 def load_checkpoint(
@@ -82,7 +91,7 @@ def load_checkpoint(
         case "llava_hf":
             return _from_llava_hf(path, options)
         case _:
-            return _from_llava_1_5(Path(path), config, options, vision_tower)
+            return _from_llava_1_5(_local_folder(path), config, options, vision_tower)
 
 
 def convert_checkpoint(
@@ -95,11 +104,11 @@ def convert_checkpoint(
     """Read a checkpoint of any known format and write it as `llava_som` or plain `llava`.
 
     Raises:
-        ValueError: another target format, or whatever `load_checkpoint` and `export_llava` refuse.
+        ValueError: another target format or dtype, or whatever `load_checkpoint` and `export_llava` refuse.
     """
     if to not in ("llava_som", "llava"):
         raise ValueError(closest_match_message("checkpoint format", to, ["llava_som", "llava"]))
-    model, processor = load_checkpoint(source, getattr(torch, dtype), vision_tower=vision_tower)
+    model, processor = load_checkpoint(source, named_dtype(dtype), vision_tower=vision_tower)
     if to == "llava":
         export_llava(model, processor, target)
     else:
@@ -142,6 +151,15 @@ def _read_config(path: str | Path) -> dict[str, Any]:
     return config
 
 
+def _local_folder(path: str | Path) -> Path:
+    """The folder itself, or the local copy of a hub repository."""
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(path), allow_patterns=["*.json", "*.model", "*.safetensors", "*.bin"]))
+
+
 def _from_llava_hf(path: str | Path, options: dict[str, Any]) -> Loaded:
     plain = _load_complete(LlavaForConditionalGeneration, path, options)
     theirs: Any = plain.config
@@ -166,7 +184,7 @@ def _from_llava_hf(path: str | Path, options: dict[str, Any]) -> Loaded:
             "With 'full' in its config.json it can be loaded."
         )
     with torch.device("meta"):
-        model = LlavaSomForConditionalGeneration(config)
+        model = LlavaSomForConditionalGeneration._from_config(config, **options)
     weights = dict(_from_llava_hf_names(plain.state_dict(), model.language_model.base_model_prefix))
     _load_exactly(model, weights, origin=str(path))
     _adopt_buffers(model.vision_tower, plain.model.vision_tower)
@@ -183,6 +201,7 @@ def _from_llava_hf(path: str | Path, options: dict[str, Any]) -> Loaded:
 def _from_llava_1_5(
     path: Path, config: dict[str, Any], options: dict[str, Any], vision_tower: str | Path | None
 ) -> Loaded:
+    _refuse_other_llavas(path, config)
     tower_name = _vision_tower_name(path, config["mm_vision_tower"], vision_tower)
     vision_config = AutoConfig.from_pretrained(tower_name)
     vision_config = getattr(vision_config, "vision_config", vision_config)
@@ -210,7 +229,26 @@ def _from_llava_1_5(
     fit_embeddings(model.language_model, len(tokenizer))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model.eval(), LlavaSomProcessor.for_model(model.config, tokenizer, chat_template="vicuna")
+    processor = LlavaSomProcessor.for_model(model.config, tokenizer, chat_template="vicuna")
+    if config.get("image_aspect_ratio") != "pad":  # before LLaVA-1.5: CLIP's own resize and centre crop
+        side = vision_config.image_size
+        processor.image_processor.do_pad, processor.image_processor.do_center_crop = False, True
+        processor.image_processor.size = {"shortest_edge": side}
+        processor.image_processor.crop_size = {"height": side, "width": side}
+    return model.eval(), processor
+
+
+def _refuse_other_llavas(path: Path, config: dict[str, Any]) -> None:
+    """A ValueError for relatives of LLaVA-1.5 that would load and answer wrongly."""
+    obstacles = []
+    if config.get("model_type") not in ("llava", "llava_llama"):
+        obstacles.append(f"model_type={config.get('model_type')!r} (its decoder is not Llama)")
+    if config.get("mm_use_im_start_end"):
+        obstacles.append("mm_use_im_start_end=true (tokens around each image)")
+    if str(config.get("image_aspect_ratio")).startswith("anyres"):
+        obstacles.append(f"image_aspect_ratio={config['image_aspect_ratio']!r} (tiles, LLaVA-1.6)")
+    if obstacles:
+        raise ValueError(f"{path}: is not LLaVA-1.5, because of: {'; '.join(obstacles)}. Is there a llava-hf version?")
 
 
 def _load_complete(model_class: type[PreTrainedModel], path: str | Path, options: dict[str, Any]) -> Any:

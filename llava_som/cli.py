@@ -55,6 +55,8 @@ def tag(
     print(f"{summary['tagged']} image(s) tagged with {summary['marks']} marks, {summary['kept']} kept from before.")
     for reason, count in summary["quarantined_by_reason"].items():
         print(f"{count} set aside: {reason} (see {out / 'quarantine.jsonl'})")
+    if not summary["tagged"] + summary["kept"]:
+        raise typer.Exit(1)
 
 
 @app.command(context_settings=PASS_THROUGH)
@@ -141,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend is printed without a traceback."""
     try:
         app(argv)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         if os.environ.get("LLAVA_SOM_TRACEBACK"):
             raise
         sys.exit(f"error: {error}\n(LLAVA_SOM_TRACEBACK=1 shows where.)")

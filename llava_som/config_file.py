@@ -111,11 +111,23 @@ def _scientific(value: Any) -> Any:
     return value
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file}: no such configuration file.")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: is not valid YAML: {error}") from None
     if not isinstance(content, dict):

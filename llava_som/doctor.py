@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 CORE_PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "deepspeed", "peft", "datasets", "timm")
 OPTIONAL_PACKAGES = {  # import name: (distribution, extra, what it is for)
@@ -42,9 +43,12 @@ def examine() -> list[Finding]:
 
 def print_report() -> None:
     """Print the findings as a table, what is missing in yellow with its pip line."""
-    table = Table("what", "found", "to get it", title="llava-som doctor")
+    table = Table(title="llava-som doctor")
+    for header in ("what", "found", "to get it"):
+        table.add_column(header, overflow="fold")  # a path or a command that is cut short is of no use
     for finding in examine():
-        table.add_row(finding.topic, finding.found, finding.fix, style="yellow" if finding.fix else None)
+        cells = map(Text, (finding.topic, finding.found, finding.fix))  # not markup: [flash] is part of a pip line
+        table.add_row(*cells, style="yellow" if finding.fix else None)
     Console().print(table)
 
 

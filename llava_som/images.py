@@ -53,6 +53,8 @@ def open_image(path: str | Path, root: str | Path | None = None) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"{file}: has more than {limit} million pixels. Downscale the file first.") from None
+    except PermissionError:
+        raise ImageError(f"{file}: may not be read by this user. Change its permissions.") from None
     except UnidentifiedImageError:
         raise ImageError(f"{file}: is not an image Pillow can read. Re-export it as PNG or JPEG.") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -74,8 +76,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Every image file under `folder` (by suffix, recursive), sorted; an ImageError when there is no such folder."""
+    """Every image file under `folder` (by suffix, recursive), sorted; an ImageError when there is no such folder.
+
+    A broken link is listed too: opening it says that the file is missing, leaving it out would say nothing.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder.")
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    named = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in named if file.is_file() or file.is_symlink())

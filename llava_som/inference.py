@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from llava_som.checkpoints import load_checkpoint
+from llava_som.checkpoints import load_checkpoint, named_dtype
 from llava_som.images import open_image, to_rgb
 from llava_som.marks.record import MarkRecord
 
@@ -87,16 +87,31 @@ def load_assistant(
         device: `cpu`, `cuda`, `cuda:1` ... or `auto` for the best there is.
         dtype: `float32`, `bfloat16` ...; `auto` is bfloat16 on a GPU and float32 on a CPU.
         attn_implementation: `sdpa`, `eager`, `flash_attention_2` ...; `auto` leaves the choice to transformers.
+
+    Raises:
+        ValueError: a device this machine does not have, an unknown dtype, or what `load_checkpoint` refuses.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    _check_device(device)
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     attention = None if attn_implementation == "auto" else attn_implementation
-    model, processor = load_checkpoint(path, dtype=getattr(torch, dtype), attn_implementation=attention)
+    model, processor = load_checkpoint(path, dtype=named_dtype(dtype), attn_implementation=attention)
     assistant = Assistant(model, processor)
     assistant.model.to(device)
     return assistant
+
+
+def _check_device(device: str) -> None:
+    """A wrong device is said before gigabytes are loaded."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={device}: cannot be used ({reason}). Use auto or cpu; llava-som doctor lists the GPUs."
+        ) from None
 
 
 def answer(

@@ -130,14 +130,8 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def _insert_images(self, input_ids: Tensor, inputs_embeds: Tensor, features: Tensor) -> Tensor:
         is_image = input_ids == self.config.image_token_id
-        num_features = features.shape[0] * features.shape[1]
-        num_placeholders = int(is_image.sum())
-        if num_placeholders != num_features:
-            raise ValueError(
-                f"The text has {num_placeholders} image tokens, the {features.shape[0]} image(s) give {num_features} "
-                f"features ({features.shape[1]} each). Was the text truncated, or made by another model's processor?"
-            )
-        return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features.to(inputs_embeds.dtype))
+        _check_image_tokens(int(is_image.sum()), *features.shape[:2])
+        return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features.to(inputs_embeds))
 
     def _must_touch_vision(self, past_key_values: Cache | None) -> bool:
         """Whether a batch without images still has to run the vision path.
@@ -153,7 +147,24 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """A zero that depends on the vision path, so that its parameters are gathered and get zero gradients."""
         side = input_size(self.config.vision_config)
         blank = torch.zeros(1, 3, side, side, device=self.device, dtype=self.dtype)
-        return self.get_image_features(blank).sum() * 0.0
+        return self.get_image_features(blank).mean() * 0.0  # a sum could overflow in float16, and inf * 0 is nan
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Repeat each row for its beams or samples, and with it all its images.
+
+        Transformers repeats image by image: the beams of a row with two images would see one of them twice.
+        """
+        pixel_values = kwargs.pop("pixel_values", None)
+        expand = super()._expand_inputs_for_generation  # type: ignore[misc]
+        ids, kwargs = expand(expand_size, is_encoder_decoder, input_ids, **kwargs)
+        if pixel_values is not None and expand_size > 1:
+            tokens = (input_ids == self.config.image_token_id).sum(dim=1)
+            _check_image_tokens(int(tokens.sum()), len(pixel_values), self.config.image_seq_length)
+            rows = pixel_values.split((tokens // self.config.image_seq_length).tolist())
+            pixel_values = torch.cat([images.repeat(expand_size, 1, 1, 1) for images in rows])
+        return ids, {**kwargs, "pixel_values": pixel_values}
 
     def _init_weights(self, module: nn.Module) -> None:
         """Projector layers, with the decoder's own spread; the encoder and the decoder initialise themselves.
@@ -165,3 +176,11 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
             nn.init.normal_(module.weight, std=getattr(self.config.text_config, "initializer_range", 0.02))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _check_image_tokens(placeholders: int, images: int, features_each: int) -> None:
+    if placeholders != images * features_each:
+        raise ValueError(
+            f"The text has {placeholders} image tokens, the {images} image(s) give {images * features_each} features "
+            f"({features_each} each). Was the text truncated, or made by another model's processor?"
+        )

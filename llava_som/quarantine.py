@@ -31,15 +31,16 @@ class Quarantine:
         self._entries[entry] = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(dict(zip(("id", "file", "reason"), entry, strict=True)), ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8") as journal:
+        # A file name that is no UTF-8 keeps its stray bytes as \udcXX, which JSON reads back as they were.
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as journal:
             journal.write(f"{line}\n" if self._ends_whole() else f"\n{line}\n")
 
     def _read(self) -> None:
         """Take up earlier entries; a line that a killed run left unfinished is passed over, its record comes again."""
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8").split("\n"):  # splitlines would cut at U+2028 too
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:
+            except json.JSONDecodeError:  # an empty line, too
                 continue
             self._entries[entry["id"], entry["file"], entry["reason"]] = None
 

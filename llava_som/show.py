@@ -28,7 +28,7 @@ def show_samples(path: Path, model: str | None, image_root: Path | None, count: 
     from llava_som.data.trained_text import render_trained_text
     from llava_som.quarantine import Quarantine
 
-    console = Console()
+    console = Console(markup=False)  # ids and errors may hold brackets
     processor = AutoProcessor.from_pretrained(model)
     with TemporaryDirectory() as scratch:
         quarantine = Quarantine(Path(scratch) / "quarantine.jsonl")
@@ -39,7 +39,7 @@ def show_samples(path: Path, model: str | None, image_root: Path | None, count: 
                 sample = dataset.encode(index)
             except ValueError as error:
                 console.rule(f"record {index}: not usable")
-                console.print(str(error), style="red", markup=False)
+                console.print(str(error), style="red")
                 continue
             console.rule(str(sample["sample_id"]))
             ids, labels = sample["input_ids"], sample["labels"]
@@ -49,12 +49,12 @@ def show_samples(path: Path, model: str | None, image_root: Path | None, count: 
 def show_marks(sidecar: Path, clean_image: Path | None = None, out: Path | None = None) -> None:
     """Print a sidecar as a table; with `clean_image` and `out`, draw its marks on that image again."""
     record = MarkRecord.load(sidecar)
+    console = Console(markup=False)  # names and paths may hold brackets
     table = Table("tag", "name", "box x y w h", "visible px", "tag at", "source", title=f"{record.image} {record.size}")
     for mark in record.marks:
         box = " ".join(str(value) for value in mark.bbox_xywh)
         point = " ".join(str(value) for value in mark.point_xy)
         table.add_row(mark.label, mark.category or "", box, str(mark.area_visible), point, mark.source)
-    console = Console()
     console.print(table)
     for skipped in record.skipped:
         console.print(f"skipped: {skipped.category or skipped.region_id or 'region'}: {skipped.reason}", style="dim")

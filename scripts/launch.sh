@@ -30,12 +30,10 @@ if [[ -x "$root/.venv/bin/python" ]]; then default_python="$root/.venv/bin/pytho
 python=${PYTHON:-$default_python}
 
 count_gpus() {
-  if [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
-    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l
-  elif command -v nvidia-smi >/dev/null; then
-    nvidia-smi --list-gpus 2>/dev/null | wc -l
+  if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then  # set but empty, or -1, hides every GPU
+    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c '^[^-]' || true
   else
-    echo 0
+    { nvidia-smi --list-gpus 2>/dev/null || true; } | grep -c '^GPU ' || true
   fi
 }
 

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from train.run import train
 
         train(recipe)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:  # ImportError: attention kernels or a tracker that are not installed
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0

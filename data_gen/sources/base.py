@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llava_som.config_file import option
-from llava_som.images import list_images, open_image
+from llava_som.images import IMAGE_SUFFIXES, ImageError, list_images, open_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,12 +76,18 @@ class FileSource(RegionSource):
         return self.images if self.images.is_dir() else self.images.parent
 
     def refs(self) -> Sequence[ImageRef]:
-        """One ref for each image file."""
+        """One ref for each image file; a ValueError when there is none."""
         files = list_images(self.images) if self.images.is_dir() else [self.images]
+        if not files:
+            raise ValueError(f"images={self.images}: holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         return refs_of([file.relative_to(self.root) for file in files])
 
     def load(self, ref: ImageRef) -> Image.Image:
         """The image, which may not lie outside the root."""
+        try:
+            ref.id.encode()
+        except UnicodeEncodeError:
+            raise ImageError(f"{ref.id!a}: the file name is not valid UTF-8. Rename the file.") from None
         return open_image(ref.path or ref.id, root=self.root)
 
     def refuse_output(self, out: Path) -> None:
@@ -98,13 +104,18 @@ class AnnotatedSource(FileSource):
 
     def refs(self) -> Sequence[ImageRef]:
         """The images named by the annotation file, in its order."""
-        listed = [(Path(file), found) for file, found in self.entries(read_json(self.annotations)).items()]
+        found = self.entries(read_json(self.annotations))
+        for file in found:
+            if not isinstance(file, str) or not Path(file).name:
+                raise ValueError(f"{self.annotations}: {file!r} is not the name of an image file.")
         if self.images.is_file():
             name = self.images.name
-            listed = [(Path(name), found) for file, found in listed if file.name == name]
-            if not listed:
-                raise ValueError(f"{self.annotations}: has no entry for {name}.")
-        return refs_of([path for path, _ in listed], [found for _, found in listed])
+            matches = [file for file in found if Path(file).name == name]
+            if len(matches) != 1:
+                several = f"several entries for {name}: {', '.join(matches)}" if matches else f"no entry for {name}"
+                raise ValueError(f"{self.annotations}: has {several}. Give the folder that its names are relative to.")
+            found = {name: found[matches[0]]}
+        return refs_of([Path(file) for file in found], list(found.values()))
 
     def refuse_output(self, out: Path) -> None:
         """Nothing to refuse: what is not in the annotation file is never input."""
@@ -119,10 +130,11 @@ class AnnotatedSource(FileSource):
 
 
 def refs_of(paths: Sequence[Path], annotations: Sequence[tuple[Any, ...]] | None = None) -> list[ImageRef]:
-    """One ref for each path; its id is the path without suffix, or with it where two files differ only in that."""
+    """One ref for each path; its id is the path without suffix, or with it where that belongs to another file too."""
     stems = [path.with_suffix("").as_posix() for path in paths]
-    count = Counter(stems)
-    ids = [stem if count[stem] == 1 else path.as_posix() for stem, path in zip(stems, paths, strict=True)]
+    names = [path.as_posix() for path in paths]
+    count = Counter([*stems, *names])  # a.jpg beside a.png, and beside a.jpg.png
+    ids = [stem if count[stem] == 1 + (stem == name) else name for stem, name in zip(stems, names, strict=True)]
     found = annotations or [()] * len(paths)
     return [ImageRef(*fields) for fields in zip(ids, paths, found, strict=True)]
 
@@ -130,7 +142,7 @@ def refs_of(paths: Sequence[Path], annotations: Sequence[tuple[Any, ...]] | None
 def read_json(file: Path) -> Any:
     """The content of a JSON file; a ValueError that names the file and the line when there is none."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8-sig"))  # some exporters write a byte order mark
     except FileNotFoundError:
         raise ValueError(f"{file}: no such annotation file.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -22,12 +22,13 @@ class BoxSource(AnnotatedSource):
     """A JSON of boxes in pixels: {"image.jpg": [{"bbox": [x, y, w, h], "name": ...}]}."""
 
     def entries(self, content: Any) -> dict[str, tuple[Any, ...]]:
-        """Image file name -> its boxes; both forms of the file."""
+        """Image file name -> its boxes; both forms of the file. Rows of one image are joined."""
         try:
             pairs = content.items() if isinstance(content, dict) else [(row["image"], row["boxes"]) for row in content]
-            return {
-                file: tuple({**box, "bbox": tuple(map(float, box["bbox"]))} for box in boxes) for file, boxes in pairs
-            }
+            found: dict[str, tuple[Any, ...]] = {}
+            for file, boxes in pairs:
+                found[file] = (*found.get(file, ()), *map(checked_box, boxes))
+            return found
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.annotations}: is not a file of boxes ({error!r}). "
@@ -38,7 +39,15 @@ class BoxSource(AnnotatedSource):
         """One region for each box, in the order of the file."""
         return [
             Region.from_box(
-                box["bbox"], image.size, name=box.get("name"), score=box.get("score"), source="boxes", id=str(index)
+                box["bbox"], image.size, name=box["name"], score=box["score"], source="boxes", id=str(index)
             )
             for index, box in enumerate(ref.annotations)
         ]
+
+
+def checked_box(box: dict[str, Any]) -> dict[str, Any]:
+    """A box of the file with numbers where numbers belong and a text for a name; KeyError, TypeError or ValueError."""
+    name, score = box.get("name"), box.get("score")
+    if not isinstance(name, str | None):
+        raise TypeError(f"name {name!r} is not a text")
+    return {"bbox": tuple(map(float, box["bbox"])), "name": name, "score": None if score is None else float(score)}

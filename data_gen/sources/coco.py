@@ -7,7 +7,6 @@ COCO code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from data_gen.sources import SOURCES
 from data_gen.sources.base import AnnotatedSource, ImageRef
 from data_gen.sources.polygons import polygon_mask
 from llava_som.config_file import option
-from llava_som.images import ImageError
+from llava_som.images import ImageError, open_image
 from llava_som.marks.region import Region, RegionInfo
 from llava_som.marks.rle import Rle, decode_rle
 
@@ -33,6 +32,7 @@ STUFF_NAMES = {
     "wall-wood": "wooden wall",
 }
 BOOKKEEPING = {"merged", "other", "stuff"}
+FARTHEST = 1e6  # pixels; larger coordinates, infinity and NaN are damage
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,21 @@ class InstanceAnnotation:
     id: str
     name: str
     segmentation: Any
-    bbox: tuple[float, ...] | None
+    bbox: tuple[float, ...]
     image_size: Size | None
 
     def regions(self, size: Size) -> list[Region]:
         """The one region, as a list."""
         facts: RegionInfo = {"name": self.name, "source": "coco", "id": self.id}
-        if self.image_size not in (None, size):
-            raise ValueError(
-                f"annotated at {self.image_size}, but the image is {size}: not the file that was annotated."
-            )
+        if self.image_size and self.image_size != size:
+            annotated, found = ("x".join(map(str, pair)) for pair in (self.image_size, size))
+            raise ValueError(f"annotated at {annotated}, but the image is {found}: not the file that was annotated.")
         try:
             if self.segmentation:
                 return [Region.from_mask(segmentation_mask(self.segmentation, size), **facts)]
-            return [Region.from_box(self.bbox or (), size, **facts)]
+            if not self.bbox:
+                raise ValueError("has neither a segmentation nor a bbox. Remove it from the file.")
+            return [Region.from_box(self.bbox, size, **facts)]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"annotation {self.id} ({self.name}): {error}") from None
 
@@ -64,18 +65,19 @@ class InstanceAnnotation:
 class PanopticAnnotation:
     """All segments of one image: a PNG whose pixels are segment ids (R + 256 G + 256² B), and what each id is."""
 
-    png: Path
+    folder: Path
+    file: str
     names: dict[int, str]
 
     def regions(self, size: Size) -> list[Region]:
         """One region for each segment, in the order of the file."""
-        ids = read_segment_ids(self.png)
+        ids = read_segment_ids(self.file, self.folder)
         if ids.shape[::-1] != size:
-            raise ValueError(f"{self.png}: is {ids.shape[1]}x{ids.shape[0]}, its image is {size[0]}x{size[1]}.")
+            raise ValueError(f"{self.file}: is {ids.shape[1]}x{ids.shape[0]}, its image is {size[0]}x{size[1]}.")
         missing = sorted(set(self.names) - set(np.unique(ids).tolist()))
         if missing:
             raise ValueError(
-                f"{self.png}: has no pixel of segment {missing[0]}. The PNG and the JSON do not belong together."
+                f"{self.file}: has no pixel of segment {missing[0]}. The PNG and the JSON do not belong together."
             )
         return [
             Region.from_mask(ids == segment, name=name, source="coco", id=str(segment))
@@ -99,24 +101,30 @@ class CocoSource(AnnotatedSource):
                 f"{self.annotations}: is not a COCO file, which has the keys images, annotations and categories."
             )
         try:
-            classes = {category["id"]: category["name"] for category in content["categories"]}
+            classes = {category["id"]: str(category["name"]) for category in content["categories"]}
             images = {image["id"]: image for image in content["images"]}
             found: dict[str, list[Any]] = {image["file_name"]: [] for image in content["images"]}
-            for annotation in content["annotations"]:
-                image = images[annotation["image_id"]]
-                found[image["file_name"]] += self._read(annotation, image, classes)
-            return {file: tuple(annotations) for file, annotations in found.items()}
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"{self.annotations}: an image or annotation lacks, or refers to a category that lacks, {error}."
+                f"{self.annotations}: every image needs id and file_name, every category id and name ({error!r})."
             ) from None
+        for number, annotation in enumerate(content["annotations"] or ()):
+            try:
+                image = images[annotation["image_id"]]
+                found[image["file_name"]] += self._read(annotation, image, classes)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"{self.annotations}: annotation number {number} lacks a key, or names an image or category that "
+                    f"the file does not have ({error!r})."
+                ) from None
+        return {file: tuple(annotations) for file, annotations in found.items()}
 
     def _read(self, annotation: dict[str, Any], image: dict[str, Any], classes: dict[int, str]) -> list[Any]:
         if "segments_info" in annotation:
             folder = self.panoptic_images or self.annotations.with_suffix("")
             segments = [segment for segment in annotation["segments_info"] if not segment.get("iscrowd")]
             names = {segment["id"]: readable_name(classes[segment["category_id"]]) for segment in segments}
-            return [PanopticAnnotation(folder / annotation["file_name"], names)]
+            return [PanopticAnnotation(folder, annotation["file_name"], names)]
         if annotation.get("iscrowd"):
             return []
         return [
@@ -124,8 +132,8 @@ class CocoSource(AnnotatedSource):
                 id=str(annotation.get("id")),
                 name=classes[annotation["category_id"]],
                 segmentation=annotation.get("segmentation"),
-                bbox=tuple(annotation["bbox"]) if "bbox" in annotation else None,
-                image_size=(image["width"], image["height"]) if "width" in image else None,
+                bbox=tuple(annotation.get("bbox") or ()),
+                image_size=(image["width"], image["height"]) if {"width", "height"} <= image.keys() else None,
             )
         ]
 
@@ -143,28 +151,31 @@ def segmentation_mask(segmentation: Any, size: Size) -> np.ndarray:
     """A COCO `segmentation` as a [height, width] bool mask: a list of polygons (their union), or an RLE.
 
     Raises:
-        ValueError: a polygon with fewer than 3 points, or an RLE of another size than the image.
+        ValueError: neither of them, a polygon with fewer than 3 points or a coordinate far outside the image, or an
+            RLE of another size than the image.
     """
     width, height = size
     if isinstance(segmentation, dict):
-        mask = decode_rle(cast(Rle, segmentation))
-        if mask.shape != (height, width):
-            raise ValueError(f"a mask is {mask.shape[1]}x{mask.shape[0]}, its image is {width}x{height}.")
-        return mask
+        if list(segmentation.get("size", ())) != [height, width]:  # before decoding: a wrong size can be huge
+            raise ValueError(f"a mask has size {segmentation.get('size')}, its image [{height}, {width}].")
+        return decode_rle(cast(Rle, segmentation))
+    if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
+        raise ValueError("a segmentation is a list of polygons [[x, y, x, y, x, y], ...], or an RLE.")
     mask = np.zeros((height, width), dtype=bool)
     for polygon in segmentation:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f"a polygon has {len(polygon)} numbers; it needs x, y of at least 3 points.")
-        mask |= polygon_mask(np.reshape(polygon, (-1, 2)), size)
+        vertices = np.reshape(np.asarray(polygon, dtype=np.float64), (-1, 2))
+        if not (np.abs(vertices) < FARTHEST).all():
+            raise ValueError(f"a polygon has a coordinate that is no pixel: {vertices.ravel()[:8].tolist()}.")
+        mask |= polygon_mask(vertices, size)
     return mask
 
 
-@lru_cache(maxsize=1)
-def read_segment_ids(png: Path) -> np.ndarray:
-    """A panoptic PNG as [height, width] segment ids (0 is unlabelled)."""
+def read_segment_ids(png: str, folder: Path) -> np.ndarray:
+    """A panoptic PNG inside `folder` as [height, width] segment ids (0 is unlabelled)."""
     try:
-        with Image.open(png) as image:
-            channels = np.asarray(image.convert("RGB")).astype(np.int64)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{png}: the panoptic PNG cannot be read ({error}). Set panoptic_images=FOLDER.") from None
+        channels = np.asarray(open_image(png, root=folder)).astype(np.int64)
+    except ImageError as error:
+        raise ImageError(f"The panoptic PNG {error} Its folder can be set: panoptic_images=FOLDER.") from None
     return channels @ np.array([1, 256, 256**2])

@@ -96,8 +96,22 @@ class SceneSource(RegionSource):
             for name in getattr(self, f"{kind}s"):
                 if name not in names:
                     raise ValueError(closest_match_message(kind, name, names))
+            if not getattr(self, f"{kind}s"):
+                raise ValueError(f"{kind}s=[]: at least one is needed.")
+        for key in ("count", "size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}={getattr(self, key)}: has to be at least 1.")
+        if self.jitter > 0.5:
+            raise ValueError(f"jitter={self.jitter}: a share of the canvas, at most 0.5.")
+        for key in ("seed", "noise", "jitter"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key}={getattr(self, key)}: cannot be less than 0.")
         if not 1 <= self.objects[0] <= self.objects[1]:
             raise ValueError(f"objects={list(self.objects)}: give the fewest and the most, at least 1.")
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ValueError(f"area={list(self.area)}: give the smallest and the largest share, between 0 and 1.")
+        if not 0 <= self.background[0] <= self.background[1] <= 255:
+            raise ValueError(f"background={list(self.background)}: give the darkest and the lightest, 0 to 255.")
         if self.layout == "grid" and self.objects[1] > self.grid**2:
             cells = f"a grid of {self.grid}x{self.grid} holds {self.grid**2}"
             raise ValueError(f"objects={list(self.objects)}: {cells}; raise grid=.")

@@ -95,7 +95,7 @@ def _message(turn: Any, position: int) -> Message:
     if not isinstance(turn, Mapping):
         raise ValueError(f"turn {position} is {turn!r}; it must be an object with 'from' and 'value'.")
     speaker = turn.get("from", turn.get("role"))
-    if speaker not in _ROLES:
+    if not isinstance(speaker, str) or speaker not in _ROLES:
         raise ValueError(f"turn {position} is from {speaker!r}; allowed: {', '.join(_ROLES)}.")
     content = turn.get("value", turn.get("content"))
     if not isinstance(content, str | list):
@@ -125,6 +125,7 @@ def _check_roles(sample: Sample) -> None:
     if turns != expected or not turns:
         raise ValueError(f"turns are {roles}; they must alternate user, assistant and end with the assistant.")
     for position, message in enumerate(sample.messages):
+        message.text.encode()  # half a surrogate pair is a ValueError here; no tokenizer takes it
         if message.role == "assistant" and not message.text.strip():
             raise ValueError(f"turn {position} is an empty answer; there is nothing to learn from it.")
         if message.role != "user" and message.num_images:

@@ -38,14 +38,15 @@ def load_records(path: str | Path, quarantine: Quarantine | None = None) -> Iter
         quarantine: where a line that does not parse, or is no object, is set aside as file:line; None: it is an error.
 
     Raises:
-        ValueError: no such file, an unknown suffix, or a broken JSON array (nothing after the break can be trusted).
+        ValueError: no such file, an unknown suffix, a broken JSON array (nothing after the break can be trusted), or
+            a parquet file that is broken or holds bytes.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such data file.")
     if path.suffix not in _READERS:
         raise ValueError(f"{path}: {closest_match_message('data file suffix', path.suffix, _READERS)}")
-    for number, (place, record) in enumerate(_READERS[path.suffix](path), start=1):
+    for number, (place, record) in enumerate(_rows(path), start=1):
         if isinstance(record, dict):
             yield {"id": f"{path.name}:{number}", **record}
             continue
@@ -55,14 +56,22 @@ def load_records(path: str | Path, quarantine: Quarantine | None = None) -> Iter
         quarantine.add(place, path, f"{place}: {reason}")
 
 
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Place and content of each record; a ValueError in the place of one that cannot be read."""
+    try:
+        yield from _READERS[path.suffix](path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error}). Save it as UTF-8.") from None
+
+
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 yield f"{path.name}:{number}", json.loads(line)
-            except json.JSONDecodeError as error:
+            except ValueError as error:  # not JSON, or not UTF-8
                 yield f"{path.name}:{number}", ValueError(f"does not parse as JSON: {error}")
 
 
@@ -95,7 +104,17 @@ def _json_array(path: Path) -> Iterator[tuple[str, Any]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     import pyarrow.parquet
 
-    rows = (row for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024) for row in batch.to_pylist())
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as parquet ({error}).") from None
+    for column in file.schema_arrow:
+        if "binary" in str(column.type):
+            raise ValueError(
+                f"{path}: column {column.name!r} holds bytes ({column.type}). Images are given by path: write them to "
+                "files, and drop the column."
+            )
+    rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
     for number, row in enumerate(rows, start=1):
         yield f"{path.name}:{number}", {key: value for key, value in row.items() if value is not None}
 
@@ -114,7 +133,7 @@ class RecordTable(Sequence[dict[str, Any]]):
         self._bytes = bytearray()
         self._ends = array("q")
         for record in records:
-            self._bytes += json.dumps(record, ensure_ascii=False).encode()
+            self._bytes += json.dumps(record, ensure_ascii=False, default=str).encode(errors="surrogatepass")
             self._ends.append(len(self._bytes))
 
     def __len__(self) -> int:

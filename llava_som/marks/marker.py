@@ -45,7 +45,7 @@ def mark_image(
         The marked image and its record. The same input gives the same bytes.
 
     Raises:
-        ValueError: unknown preset; a region of an image of another size.
+        ValueError: unknown preset; a region of an image of another size; an image too long and thin to be resized.
     """
     preset = get_preset(preset)
     for region in regions:

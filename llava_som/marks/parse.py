@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,14 +28,14 @@ _SHAPES = {
 _FLAGS = re.IGNORECASE | re.MULTILINE | re.VERBOSE
 _LINE_START = {shape: re.compile(rf"^[ \t]*(?:[-*•\#>]+[ \t]+)?{body}", _FLAGS) for shape, body in _SHAPES.items()}
 _INLINE = {
-    shape: re.compile(rf"(?P<digit>\d\s*)?(?P<separator>[.,;:])\s+{body}(?=\s*\S)", _FLAGS)
+    shape: re.compile(rf"(?P<digit>\d\s*)?(?P<separator>[.,;:])\s+(?:and\s+)?{body}(?=\s*\S)", _FLAGS)
     for shape, body in _SHAPES.items()
 }
 _JSON_PAIR = re.compile(
     r"""(?:["'](?:[a-z]+[\s_-]*)?(\d{1,3})["']|(?<=[{,])\s*(\d{1,3}))\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""",
     re.IGNORECASE,
 )
-_NOTE = re.compile(r"(?:\n|[.!?,;]\s)\s*\(?(?:please\s+)?note(?:\s+that\b|s?:|,)", re.IGNORECASE)
+_NOTE = re.compile(r"(?:\n|[.!?,;]\s)[ \t]*\(?(?:please\s+)?note(?:\s+that\b|s?:|,)", re.IGNORECASE)
 
 _ARTICLES = re.compile(r"^(?:(?:a|an|the)\s+)+")
 _IRREGULAR = {
@@ -66,7 +67,7 @@ class ParsedListing:
     @property
     def duplicates(self) -> list[int]:
         """The numbers listed more than once, ascending."""
-        return sorted({number for number in self.ids if self.ids.count(number) > 1})
+        return sorted(number for number, mentions in Counter(self.ids).items() if mentions > 1)
 
     @cached_property
     def by_id(self) -> dict[int, str]:

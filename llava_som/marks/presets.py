@@ -25,6 +25,9 @@ class Preset:
         text_rgb: colour of the number.
         tag_rgb: colour of the box behind it.
         tag_opacity: 0 (invisible) to 1 (nothing shines through).
+
+    Raises:
+        ValueError: a value that cannot be drawn.
     """
 
     name: str
@@ -35,6 +38,19 @@ class Preset:
     text_rgb: tuple[int, int, int]
     tag_rgb: tuple[int, int, int]
     tag_opacity: float
+
+    def __post_init__(self) -> None:
+        for field in ("short_side", "font_px"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)}: at least 1 pixel is needed.")
+        for field in ("min_area", "padding"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}={getattr(self, field)}: pixels cannot be fewer than 0.")
+        for field in ("text_rgb", "tag_rgb"):
+            if not all(0 <= value <= 255 for value in getattr(self, field)):
+                raise ValueError(f"{field}={list(getattr(self, field))}: red, green and blue are 0 to 255.")
+        if not 0 <= self.tag_opacity <= 1:
+            raise ValueError(f"tag_opacity={self.tag_opacity}: 0 is invisible, 1 opaque.")
 
 
 PRESETS = {

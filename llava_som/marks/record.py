@@ -119,10 +119,14 @@ class MarkRecord(BaseModel):
             )
         return render_marks(fitted, self.marks, self.preset)
 
+    def to_json(self) -> str:
+        """The text of the sidecar file."""
+        return self.model_dump_json(indent=1) + "\n"
+
     def save(self, path: str | Path) -> Path:
         """Write the record as JSON; returns the path."""
         path = Path(path)
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        path.write_text(self.to_json(), encoding="utf-8")
         return path
 
     @classmethod

@@ -13,7 +13,11 @@ from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
+from llava_som.images import ImageError
+
 from .presets import Preset
+
+LONGEST_SIDE = 65_500  # what a JPEG file can hold
 
 
 class Tag(Protocol):
@@ -29,9 +33,18 @@ class Tag(Protocol):
 
 
 def fit_short_side(image: Image.Image, short_side: int) -> Image.Image:
-    """Resize with bicubic filtering so that the shorter side is `short_side`; the longer one is rounded down."""
+    """Resize with bicubic filtering so that the shorter side is `short_side`; the longer one is rounded down.
+
+    Raises:
+        ImageError: the image is so long and thin that its longer side would exceed LONGEST_SIDE.
+    """
     shorter = min(image.size)
     size = (short_side * image.width // shorter, short_side * image.height // shorter)
+    if max(size) > LONGEST_SIDE:
+        raise ImageError(
+            f"The image, {image.width}x{image.height}, is too long and thin: with a short side of {short_side} pixels "
+            f"it would be {size[0]}x{size[1]}, more than {LONGEST_SIDE}. Crop it, or lower the preset's short_side."
+        )
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,10 @@ def losses_of_one_process(start, data, tmp_path_factory):
     return train(parse_recipe(read_options([RECIPE]) | options))["losses"]
 
 
+def losses_written_in(folder):
+    return [[entry["step"], entry["loss"]] for entry in json.loads((folder / "loss.json").read_text())]
+
+
 @pytest.mark.parametrize(
     ("engine", "tolerance"),
     [
@@ -65,21 +70,68 @@ def test_a_rank_with_text_only_does_not_hang_and_the_losses_agree(
     done = subprocess.run(
         [*launch, RECIPE, engine, *words],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "DS_ACCELERATOR": "cpu",
-            "OMP_NUM_THREADS": "1",
-            "TORCH_EXTENSIONS_DIR": str(tmp_path / "x"),
-        },
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(tmp_path / "x")},
         timeout=RUN_S,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    history = json.loads((tmp_path / "loss.json").read_text())
-    assert [[entry["step"], entry["loss"]] for entry in history] == [
-        [step, pytest.approx(loss, abs=tolerance)] for step, loss in losses_of_one_process
-    ]
-    assert history[-1]["loss"] < history[0]["loss"] - 0.1
+    history = losses_written_in(tmp_path)
+    assert history == [[step, pytest.approx(loss, abs=tolerance)] for step, loss in losses_of_one_process]
+    assert history[-1][1] < history[0][1] - 0.1
     load_assistant(tmp_path, device="cpu")  # every weight is there, also those that the ranks shared
     assert not (tmp_path / "x").exists()  # nothing was compiled
+
+
+@pytest.fixture
+def two_nodes():
+    """Two network namespaces joined by a virtual cable: (namespace, interface) of each. They need root and `ip`."""
+    nodes = [(f"llava{os.getpid()}{end}", f"node{end}") for end in "ab"]
+    (first, cable), (second, other) = nodes
+    steps = [f"netns add {first}", f"netns add {second}"]
+    steps += [f"link add {cable} netns {first} type veth peer name {other} netns {second}"]
+    for host, (space, interface) in enumerate(nodes, start=1):
+        steps += [f"-n {space} addr add 10.77.0.{host}/24 dev {interface}"]
+        steps += [f"-n {space} link set {device} up" for device in (interface, "lo")]
+    try:
+        for step in steps:
+            done = shutil.which("ip") and subprocess.run(["ip", *step.split()], capture_output=True, text=True)
+            if not done or done.returncode:
+                pytest.skip(f"ip {step}: {done.stderr.strip() if done else 'is not installed'}")
+        yield nodes
+    finally:
+        for space, _ in nodes if shutil.which("ip") else ():
+            subprocess.run(["ip", "netns", "delete", space], capture_output=True)
+
+
+def test_two_nodes_started_by_launch_sh_train_like_one_process(two_nodes, start, data, losses_of_one_process, tmp_path):
+    options = OPTIONS | {"model": start, "data": data, "output_dir": tmp_path, "per_device_train_batch_size": BATCH}
+    words = [f"{key}={value}" for key, value in options.items()]
+    command = ["scripts/launch.sh", RECIPE, "deepspeed=scripts/deepspeed/zero2.json", *words]
+    shared = {"NNODES": "2", "NPROC": "1", "MASTER_ADDR": "10.77.0.1", "MASTER_PORT": "29400", "PYTHON": sys.executable}
+    runs = [
+        subprocess.Popen(
+            ["ip", "netns", "exec", space, *command],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                **shared,
+                "CUDA_VISIBLE_DEVICES": "",
+                "NODE_RANK": rank,
+                "GLOO_SOCKET_IFNAME": interface,
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, (space, interface) in zip("01", two_nodes, strict=True)
+    ]
+    try:
+        errors = [run.communicate(timeout=RUN_S)[1] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+    assert [run.returncode for run in runs] == [0, 0], errors[0][-3000:]
+    assert losses_written_in(tmp_path) == [
+        [step, pytest.approx(loss, abs=1e-3)] for step, loss in losses_of_one_process
+    ]

@@ -59,6 +59,8 @@ def test_system_turn_comes_first():
         ({"conversations": turns("a", "see <image>"), "image": "a"}, "turn 1 .* only users show images"),
         ({"conversations": turns("a", 5)}, "turn 1 says 5"),
         ({"conversations": [{"from": "bot", "value": "x"}]}, "from 'bot'; allowed: human"),
+        ({"conversations": [{"from": ["gpt"], "value": "x"}]}, "is from .'gpt'."),
+        ({"conversations": turns("half a pair: \ud800", "x")}, "surrogates not allowed"),
         ({"conversations": ["hello"]}, "turn 0 is 'hello'"),
         ({"conversations": []}, "no turns"),
         ({"caption": "x"}, "no turns"),

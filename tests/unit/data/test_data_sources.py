@@ -80,3 +80,23 @@ def test_record_table_is_the_list_of_its_records():
 def test_image_root_defaults_to_the_folder_of_the_file():
     assert str(DataFile("x/a.json").root) == "x"
     assert str(DataFile("x/a.json", "pictures").root) == "pictures"
+
+
+def test_text_in_another_encoding(tmp_path, quarantine):
+    line = json.dumps(RECORDS[0]).encode()
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b'\n{"id": "caf\xe9"}\n')  # a byte-order mark; Latin-1
+    assert list(load_records(tmp_path / "a.jsonl", quarantine)) == RECORDS[:1]
+    assert quarantine.ids == {"a.jsonl:2"}
+    (tmp_path / "a.json").write_bytes(b'[{"id": "caf\xe9"}]')
+    with pytest.raises(ValueError, match=r"a\.json: is not UTF-8 text"):
+        list(load_records(tmp_path / "a.json"))
+
+
+def test_parquet_that_is_broken_or_holds_bytes_is_named(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"no parquet at all")
+    with pytest.raises(ValueError, match=r"a\.parquet: cannot be read as parquet"):
+        list(load_records(tmp_path / "a.parquet"))
+    table = pyarrow.Table.from_pylist([{"id": "1", "image": {"bytes": b"x", "path": "1.png"}}])
+    pyarrow.parquet.write_table(table, tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet: column 'image' holds bytes"):
+        list(load_records(tmp_path / "b.parquet"))

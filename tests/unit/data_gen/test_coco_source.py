@@ -98,6 +98,12 @@ def test_panoptic_reads_the_png_beside_the_json(tmp_path):
     paths["annotations"].write_text(json.dumps(other))
     with pytest.raises(ValueError, match=r"other.png: is 60x20, its image is 60x40"):
         regions_of(build(CocoSource, {**paths, "panoptic_images": tmp_path}))
+    with pytest.raises(ValueError, match=r"other.png: no such file.*panoptic_images=FOLDER"):
+        regions_of(build(CocoSource, paths))
+    other["annotations"][0]["file_name"] = "../other.png"
+    paths["annotations"].write_text(json.dumps(other))
+    with pytest.raises(ValueError, match=r"../other.png: lies outside"):
+        regions_of(build(CocoSource, paths))
 
 
 def test_names_lose_their_bookkeeping():
@@ -107,12 +113,19 @@ def test_names_lose_their_bookkeeping():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"segmentation": encode_rle(np.ones((20, 30), bool))}, "annotation 0.*mask is 30x20, its image is 500x375"),
+        (
+            {"segmentation": encode_rle(np.ones((20, 30), bool))},
+            r"mask has size \[20, 30\], its image \[375, 500\]",
+        ),
         ({"segmentation": [[600, 600, 650, 600, 650, 650]]}, "annotation 0.*empty mask"),
         ({"segmentation": [[1, 2, 3, 4]]}, "at least 3 points"),
         ({"segmentation": {"counts": "abc"}}, "annotation 0"),
         ({"segmentation": None, "bbox": [900, 10, 5, 5]}, "outside its image"),
-        ({"segmentation": None}, r"annotation 0.*\[x, y, width, height\]"),
+        ({"segmentation": None}, "annotation 0.*neither a segmentation nor a bbox"),
+        ({"segmentation": None, "bbox": [1, 2, 3]}, r"annotation 0.*\[x, y, width, height\]"),
+        ({"segmentation": [1, 2, 3, 4, 5, 6]}, "annotation 0.*a list of polygons"),
+        ({"segmentation": [[1, 2, float("inf"), 4, 50, 60]]}, "a coordinate that is no pixel"),
+        ({"segmentation": {"size": [60000, 80000], "counts": [4_800_000_000]}}, r"size \[60000, 80000\]"),
     ],
 )
 def test_an_annotation_that_does_not_fit_is_named(tmp_path, changes, message):
@@ -123,7 +136,7 @@ def test_an_annotation_that_does_not_fit_is_named(tmp_path, changes, message):
 def test_another_file_than_the_annotated_one_is_noticed(tmp_path):
     paths = write_voc(tmp_path)
     Image.new("RGB", (375, 500)).save(paths["images"] / "voc.jpg")
-    with pytest.raises(ValueError, match=r"annotated at \(500, 375\), but the image is \(375, 500\)"):
+    with pytest.raises(ValueError, match="annotated at 500x375, but the image is 375x500"):
         regions_of(build(CocoSource, paths))
 
 
@@ -132,12 +145,13 @@ def test_another_file_than_the_annotated_one_is_noticed(tmp_path):
     [
         ('{"images": [', "coco.json: is not valid JSON.*line 1"),
         ("[]", "is not a COCO file"),
-        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "lacks.*file_name"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "every image needs id and file_name"),
         (
             '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "category_id": 9}],'
             '"categories": []}',
-            "lacks.*9",
+            r"annotation number 0 .*image or category that the file does not have \(KeyError\(9\)",
         ),
+        ('{"images": [{"id": 1, "file_name": ""}], "annotations": [], "categories": []}', "'' is not the name"),
     ],
 )
 def test_a_broken_annotation_file_is_named(tmp_path, content, message):
@@ -152,4 +166,8 @@ def test_one_image_of_the_file_can_be_chosen(tmp_path):
     assert ref.id == "voc" and len(ref.annotations) == 19
     Image.new("RGB", (9, 9)).save(paths["images"] / "b.jpg")
     with pytest.raises(ValueError, match=r"has no entry for b.jpg"):
+        build(CocoSource, {**paths, "images": paths["images"] / "b.jpg"}).refs()
+    twice = [{"id": k, "file_name": f"{k}/b.jpg"} for k in (1, 2)]
+    write_coco(tmp_path, [], twice, [])
+    with pytest.raises(ValueError, match=r"several entries for b.jpg: 1/b.jpg, 2/b.jpg"):
         build(CocoSource, {**paths, "images": paths["images"] / "b.jpg"}).refs()

@@ -44,4 +44,4 @@ def test_errors_are_one_line_and_nothing_made_is_a_failure(tmp_path, capfd):
     (tmp_path / "boxes.json").write_text('{"gone.jpg": [{"bbox": [0, 0, 5, 5], "name": "x"}]}')
     words = ["source=boxes", f"images={tmp_path}", f"annotations={tmp_path}/boxes.json", f"out={tmp_path}/out"]
     assert main(words) == 1
-    assert "set aside, unreadable image: 1" in capfd.readouterr().out
+    assert "set aside, unusable image: 1" in capfd.readouterr().out

@@ -89,6 +89,8 @@ def test_a_run_is_extended_but_never_mixed_with_another(tmp_path):
     assert (tmp_path / "images" / "scene-000000.png").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="another seed: 0 there, 1 here"):
         generate({**SCENES, "seed": 1, "out": tmp_path})
+    with pytest.raises(ValueError, match=r"another source.size: 96 there, 90 here"):
+        generate({**SCENES, "size": 90, "out": tmp_path})
     damaged = (tmp_path / "records.jsonl").read_text().splitlines()
     damaged[2] = damaged[2][:20]
     (tmp_path / "records.jsonl").write_text("\n".join(damaged) + "\n")
@@ -138,7 +140,7 @@ def test_every_bad_input_is_set_aside_with_its_reason_and_the_rest_goes_on(tmp_p
     for file, part in expected.items():
         assert part in reasons[file]
     assert summary["quarantined_by_reason"] == {
-        "unreadable image": 5,
+        "unusable image": 5,
         "annotation does not fit the image": 1,
         "no region to mark": 1,
         "region without a name": 1,
@@ -163,6 +165,7 @@ def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({}, "'source' is required.*coco"),
+        ({"source": ["coco"]}, "Unknown source.*Did you mean 'coco'"),
         ({"source": "coc"}, "Unknown source 'coc'. Did you mean 'coco'"),
         ({"source": "scenes"}, "'out' is required"),
         ({"source": "scenes", "images": "x"}, "Unknown option 'images'"),
@@ -172,6 +175,16 @@ def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
         ({"source": "scenes", "annotator": "gpt"}, "Unknown annotator 'gpt'"),
         ({"source": "scenes", "out": "x", "preset": "papr"}, "Did you mean 'paper'"),
         ({"source": "scenes", "out": "x", "marks": {"font_pixels": 3}}, "Did you mean 'font_px'"),
+        ({"source": "scenes", "out": "x", "marks": {"font_px": 0}}, "font_px=0: at least 1"),
+        ({"source": "scenes", "out": "x", "marks": {"padding": -1}}, "padding=-1"),
+        ({"source": "scenes", "out": "x", "marks": {"tag_opacity": 5}}, "tag_opacity=5"),
+        ({"source": "scenes", "out": "x", "marks": {"text_rgb": [300, 0, 0]}}, "0 to 255"),
+        ({"source": "scenes", "out": "x", "count": 0}, "count=0"),
+        ({"source": "scenes", "out": "x", "seed": -1}, "seed=-1"),
+        ({"source": "scenes", "out": "x", "jitter": 9}, "jitter=9"),
+        ({"source": "scenes", "out": "x", "colours": []}, "colours=.*at least one"),
+        ({"source": "scenes", "out": "x", "area": [0, 0.1]}, "area="),
+        ({"source": "scenes", "out": "x", "background": [9, 300]}, "background="),
         ({"source": "scenes", "out": "x", "workers": 0}, "workers=0"),
         ({"source": "scenes", "out": "x", "image_format": "gif"}, "image_format='gif'"),
         ({"source": "classical", "out": "x"}, "'images' is required"),
@@ -182,3 +195,26 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path, monkeypa
     with pytest.raises(ValueError, match=message):
         generate(options)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_no_run_made_are_never_written_over(tmp_path):
+    """The photos in data/images, the output in data: the marked copies would take the photos' places."""
+    photos = write_photos(tmp_path / "data" / "images")
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="data/images: is there already"):
+        generate({"source": "classical", "images": photos, "out": tmp_path / "data"})
+    assert tree(tmp_path) == before
+
+
+def test_any_file_name_is_carried_or_set_aside(tmp_path):
+    photo = write_photos(tmp_path / "photos") / "coffee.jpg"
+    names = ["日本 ünï.jpg", "line\u2028break.jpg", os.fsdecode(b"stray\xff.jpg")]
+    for name in names:
+        (photo.parent / name).write_bytes(photo.read_bytes())
+    boxes = {name: [{"bbox": [10, 10, 120, 80], "name": "thing"}] for name in names}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    options = {"source": "boxes", "images": photo.parent, "annotations": tmp_path / "boxes.json"}
+    for _ in range(2):  # the second time from the journal
+        assert generate({**options, "out": tmp_path / "out"})["records"] == 2
+        (aside,) = lines(tmp_path / "out" / "quarantine.jsonl")
+        assert aside["file"] == names[2] and "not valid UTF-8" in aside["reason"]

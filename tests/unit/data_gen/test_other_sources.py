@@ -18,6 +18,8 @@ from tests.unit.data_gen.inputs import EVERYTHING, write_boxes, write_photos, wr
 def test_ids_are_unique_and_keep_dots_and_folders():
     paths = [Path(name) for name in ("a/x.jpg", "b/x.jpg", "v1.2.png", "same.jpg", "same.png")]
     assert [ref.id for ref in refs_of(paths)] == ["a/x", "b/x", "v1.2", "same.jpg", "same.png"]
+    nasty = [Path(name) for name in ("x.jpg", "x.png", "x.jpg.jpg", "bare")]
+    assert [ref.id for ref in refs_of(nasty)] == ["x.jpg", "x.png", "x.jpg.jpg", "bare"]
 
 
 @pytest.mark.parametrize("as_list", [False, True])
@@ -33,8 +35,23 @@ def test_boxes_in_both_forms(tmp_path, as_list):
     assert (rest.name, rest.bbox_xywh) == (None, (0, 60, 160, 60))
 
 
+def test_rows_of_one_image_are_joined(tmp_path):
+    rows = [{"image": "astronaut.jpg", "boxes": [{"bbox": [k, 0, 9, 9]}]} for k in (0, 20)]
+    paths = write_boxes(tmp_path)
+    paths["annotations"].write_text(json.dumps(rows), encoding="utf-8-sig")  # as exported on Windows
+    (ref,) = build(BoxSource, paths).refs()
+    assert [box["bbox"][0] for box in ref.annotations] == [0, 20]
+
+
 @pytest.mark.parametrize(
-    "content", ['{"a.jpg": [{"name": "cup"}]}', '[{"image": "a.jpg"}]', '{"a.jpg": [{"bbox": "no"}]}']
+    "content",
+    [
+        '{"a.jpg": [{"name": "cup"}]}',
+        '[{"image": "a.jpg"}]',
+        '{"a.jpg": [{"bbox": "no"}]}',
+        '{"a.jpg": [{"bbox": [0, 0, 5, 5], "name": 7}]}',
+        '{"a.jpg": [{"bbox": [0, 0, 5, 5], "score": "high"}]}',
+    ],
 )
 def test_a_file_that_holds_no_boxes_says_what_to_write(tmp_path, content):
     (tmp_path / "boxes.json").write_text(content)

@@ -34,7 +34,7 @@ def test_a_folder_sets_bad_files_aside_and_is_resumed(tmp_path):
     out = tmp_path / "out"
     first = tag(photos, out, "classical")
     assert (first["tagged"], first["kept"], first["quarantined"]) == (4, 0, 1)
-    assert first["quarantined_by_reason"] == {"unreadable image": 1}
+    assert first["quarantined_by_reason"] == {"unusable image": 1}
     assert (out / "sub" / "coffee.png").exists() and (out / "sub" / "coffee.marks.json").exists()
     assert json.loads((out / "quarantine.jsonl").read_text())["file"] == "broken.jpg"
 
@@ -43,12 +43,39 @@ def test_a_folder_sets_bad_files_aside_and_is_resumed(tmp_path):
     other_seed = tag(photos, out, "classical", seed=1)
     assert (other_seed["tagged"], other_seed["kept"]) == (4, 0)
 
+    (out / "coffee.marks.json").write_text('{"version"')  # damaged: this one is marked again
+    (photos / "broken.jpg").unlink()
+    assert tag(photos, out, "classical", seed=1)["tagged"] == 1
+    assert not (out / "quarantine.jsonl").exists()
+
+
+def test_marks_of_another_source_are_not_kept(tmp_path):
+    paths = write_boxes(tmp_path)
+    tag(paths["images"], tmp_path / "out", "classical")
+    assert tag(paths["images"], tmp_path / "out", "boxes", annotations=paths["annotations"])["tagged"] == 1
+    record = MarkRecord.load(tmp_path / "out" / "astronaut.marks.json")
+    assert {mark.source for mark in record.marks} == {"boxes"}
+
+
+def test_a_marked_image_is_never_marked_over_itself(tmp_path):
+    photo = write_photos(tmp_path / "photos") / "coffee.jpg"
+    (tmp_path / "out.v2").mkdir()  # a folder, though its name has a suffix
+    tag(photo, tmp_path / "out.v2", "classical")
+    with pytest.raises(ValueError, match="would be written over by its own marked copy"):
+        tag(tmp_path / "out.v2" / "coffee.jpg", tmp_path / "out.v2", "classical")
+
 
 def test_an_image_without_regions_is_still_written(tmp_path):
     paths = write_boxes(tmp_path)
     paths["annotations"].write_text('{"coffee.jpg": []}')
     assert tag(paths["images"], tmp_path / "out", "boxes", annotations=paths["annotations"])["marks"] == 0
     assert MarkRecord.load(tmp_path / "out" / "coffee.marks.json").marks == []
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match=r"holds no image file \(.bmp"):
+        tag(tmp_path / "photos", tmp_path / "out", "classical")
 
 
 def test_output_never_becomes_input(tmp_path):

@@ -1,12 +1,14 @@
 """Parity with transformers on checkpoints in their real file layouts, written with tiny random weights."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoProcessor,
+    CLIPImageProcessor,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -16,7 +18,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from llava_som.checkpoints import checkpoint_format, export_llava, load_checkpoint
+from llava_som.checkpoints import _local_folder, checkpoint_format, export_llava, load_checkpoint
 from tests.tiny import DECODERS, VISION, assistant, drawn_image, tiny_model, tiny_tokenizer, user
 
 PROMPT = [user("What is tag 1?", drawn_image(1)), assistant("A cup."), user("And tag 2?", drawn_image(2))]
@@ -27,14 +29,15 @@ def without_type(config):
     return {key: value for key, value in config.items() if key != "model_type"}
 
 
-def write_llava_hf(folder, vision="clip", strategy="default"):
+def write_llava_hf(folder, vision="clip", strategy="default", tied=False):
     """A tiny llava-hf checkpoint, written by transformers itself."""
     torch.manual_seed(0)
     vision_config = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig}[vision](**without_type(VISION[vision]))
     tokenizer = tiny_tokenizer()
     config = LlavaConfig(
         vision_config=vision_config,
-        text_config=LlamaConfig(vocab_size=576, **without_type(DECODERS["llama"])),
+        text_config=LlamaConfig(vocab_size=576, tie_word_embeddings=tied, **without_type(DECODERS["llama"])),
+        tie_word_embeddings=tied,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=16 + (vision == "clip" and strategy == "full"),
         vision_feature_select_strategy=strategy,
@@ -200,3 +203,91 @@ def test_the_format_is_read_from_the_config_alone(tmp_path):
         checkpoint_format({"model_type": "bert"})
     with pytest.raises(ValueError, match=r"v1.5-7b: no config\.json"):
         load_checkpoint(tmp_path / "llava-v1.5-7b")
+
+
+def write_ours(folder):
+    for part in tiny_model():
+        part.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("write", [write_ours, write_llava_hf, write_llava_1_5])
+def test_attention_and_dtype_reach_both_parts_of_every_format(tmp_path, write):
+    write(tmp_path)
+    model, _ = load_checkpoint(tmp_path, dtype=torch.bfloat16, attn_implementation="eager")
+    for part in (model.vision_tower, model.language_model.get_decoder()):
+        assert part.config._attn_implementation == "eager"
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_older_weight_names_of_the_hub_load(tmp_path, tied):
+    """`language_model.model.*`, `language_model.lm_head.*` and `vision_tower.vision_model.*`, as in llava-1.5-7b-hf."""
+    plain = LlavaForConditionalGeneration.from_pretrained(write_llava_hf(tmp_path, tied=tied)).eval()
+    prefixes = {"model.vision_tower.": "vision_tower.vision_model.", "lm_head.": "language_model.lm_head."}
+    prefixes |= {"model.language_model.": "language_model.model.", "model.": ""}
+    weights = {}
+    for name, value in plain.state_dict().items():
+        new, old = next((new, old) for new, old in prefixes.items() if name.startswith(new))
+        if not (tied and name == "lm_head.weight"):
+            weights[old + name.removeprefix(new)] = value.clone()
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ours, processor = load_checkpoint(tmp_path)
+    inputs = processor.apply_chat_template(PROMPT, tokenize=True, return_dict=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(ours(**inputs).logits, plain(**inputs).logits)
+    assert (ours.get_input_embeddings().weight is ours.get_output_embeddings().weight) == tied
+
+
+def test_shards_are_joined_and_an_exported_import_is_the_original(tmp_path):
+    plain = LlavaForConditionalGeneration.from_pretrained(write_llava_hf(tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "shards")
+    (tmp_path / "shards/model.safetensors").unlink()
+    plain.save_pretrained(tmp_path / "shards", max_shard_size="40KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
+    export_llava(*load_checkpoint(tmp_path / "shards"), tmp_path / "back")
+    back = load_file(tmp_path / "back/model.safetensors")
+    whole = load_file(tmp_path / "whole/model.safetensors")
+    assert back.keys() == whole.keys()
+    assert all(torch.equal(back[name], whole[name]) for name in whole)
+
+
+def change_config(folder, **fields):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model_type": "llava_mistral"}, "its decoder is not Llama"),
+        ({"mm_use_im_start_end": True}, "tokens around each image"),
+        ({"image_aspect_ratio": "anyres"}, "tiles, LLaVA-1.6"),
+    ],
+)
+def test_relatives_of_llava_1_5_are_refused(tmp_path, fields, said):
+    write_llava_1_5(tmp_path)
+    change_config(tmp_path, **fields)
+    with pytest.raises(ValueError, match=said):
+        load_checkpoint(tmp_path)
+
+
+def test_an_original_checkpoint_gets_the_pixels_it_was_trained_on(tmp_path):
+    write_llava_1_5(tmp_path)
+    picture = drawn_image(1, (64, 40))
+
+    def pixels():
+        return load_checkpoint(tmp_path)[1].image_processor(picture, return_tensors="pt")["pixel_values"]
+
+    clip = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    torch.testing.assert_close(pixels(), clip(picture, return_tensors="pt")["pixel_values"])
+    change_config(tmp_path, image_aspect_ratio="pad")
+    padded = pixels()
+    assert padded.shape == (1, 3, 32, 32)
+    assert padded[0, :, 0].abs().max() < 0.02  # the mean colour, normalised
+
+
+def test_an_original_checkpoint_of_the_hub_is_fetched(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: (asked.append(name), str(tmp_path))[1])
+    assert _local_folder("liuhaotian/llava-v1.5-7b") == _local_folder(tmp_path) == tmp_path
+    assert asked == ["liuhaotian/llava-v1.5-7b"]

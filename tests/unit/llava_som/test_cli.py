@@ -63,6 +63,14 @@ def test_tag_writes_the_image_and_its_sidecar(tmp_path, capsys):
 
 
 def test_errors_are_one_line_and_status_1(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"broken")
+    code, text = run(capsys, "tag", tmp_path / "photos", "-o", tmp_path / "out")
+    assert (code, "1 set aside: unusable image" in text) == (1, True), text  # nothing was tagged
+    drawn_image(1, (64, 64)).save(tmp_path / "photo.png")
+    (tmp_path / "file").write_text("no folder")
+    code, text = run(capsys, "tag", tmp_path / "photo.png", "-o", tmp_path / "file" / "out")
+    assert (code, "error: " in text) == (1, True), text
     code, text = run(capsys, "tag", tmp_path / "absent.png", "-o", tmp_path, "--source", "classicl")
     assert code == 1
     assert "Did you mean 'classical'?" in text
@@ -98,14 +106,16 @@ def test_show_prints_what_would_be_trained(model_folder, tmp_path, capsys):
 
 def test_show_lists_the_marks_of_a_sidecar_and_draws_them_again(tmp_path, capsys):
     photo = drawn_image(1, (640, 640))
-    marked = mark_image(photo, [Region.from_box((100, 100, 200, 200), photo.size, name="cup")])
+    marked = mark_image(
+        photo, [Region.from_box((100, 100, 200, 200), photo.size, name="cup [/red]")]
+    )  # not rich's markup
     marked.record.save(tmp_path / "p.marks.json")
     photo.save(tmp_path / "p.png")
     code, text = run(
         capsys, "show", tmp_path / "p.marks.json", "--clean-image", tmp_path / "p.png", "-o", tmp_path / "again.png"
     )
     assert code == 0
-    assert "cup" in text
+    assert "cup [/red]" in text
     assert Image.open(tmp_path / "again.png").tobytes() == marked.image.tobytes()
 
 

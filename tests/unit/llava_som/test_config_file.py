@@ -55,3 +55,9 @@ def test_help_lists_every_option_and_the_examples():
     assert "out  (str; required)" in text
     assert "learning rate" in text
     assert text.endswith("python -m x out=a")
+
+
+def test_a_key_that_stands_twice_is_an_error_and_not_the_last_one(tmp_path):
+    (tmp_path / "twice.yaml").write_text("model:\n  vision: a\n  vision: b\n")
+    with pytest.raises(ValueError, match=r"(?s)twice\.yaml: is not valid YAML: 'vision' stands twice.*line 3"):
+        read_options([str(tmp_path / "twice.yaml")])

@@ -83,6 +83,8 @@ def test_list_images_is_sorted_and_recursive(tmp_path):
     (tmp_path / "b").mkdir()
     for name in ["b/2.PNG", "a.jpg", "notes.txt"]:
         (tmp_path / name).write_bytes(b"")
-    assert [file.relative_to(tmp_path).as_posix() for file in list_images(tmp_path)] == ["a.jpg", "b/2.PNG"]
+    (tmp_path / "c.png").symlink_to(tmp_path / "gone.png")  # opening it will say what is wrong
+    (tmp_path / "folder.jpg").mkdir()
+    assert [file.relative_to(tmp_path).as_posix() for file in list_images(tmp_path)] == ["a.jpg", "b/2.PNG", "c.png"]
     with pytest.raises(ImageError, match="no such folder"):
-        list_images(tmp_path / "c")
+        list_images(tmp_path / "absent")

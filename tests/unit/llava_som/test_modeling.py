@@ -179,3 +179,51 @@ def test_an_encoder_that_returns_another_grid_is_reported():
     model.config.num_prefix_tokens = 3
     with pytest.raises(ValueError, match=r"returned 17 tokens .* 3 prefix \+ 4 x 4 patches = 19"):
         model(**encode(processor, CONVERSATIONS[:1]))
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True, "num_return_sequences": 3}])
+def test_every_beam_and_sample_of_a_row_sees_all_its_images(monkeypatch, options):
+    model, processor = tiny_model()
+    inputs = encode(processor, prompts(CONVERSATIONS), "left", add_generation_prompt=True)
+    seen, encode_images = [], model.get_image_features
+    monkeypatch.setattr(model, "get_image_features", lambda pixels: (seen.append(pixels), encode_images(pixels))[1])
+    rows = model.generate(**inputs, max_new_tokens=3, **options)
+    one, two, three = inputs["pixel_values"]  # the first row has one image, the second none, the third two
+    assert torch.equal(seen[0], torch.stack([one] * 3 + [two, three] * 3))
+    assert len(rows) == (9 if "do_sample" in options else 3)
+    with pytest.raises(ValueError, match=r"48 image tokens, the 2 image\(s\) give 32 features"):
+        model.generate(**{**inputs, "pixel_values": inputs["pixel_values"][:2]}, max_new_tokens=3, **options)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_bfloat16_reaches_every_weight(vision):
+    model, processor = tiny_model(vision, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert model(**encode(processor, CONVERSATIONS)).logits.isfinite().all()
+
+
+def test_a_text_only_step_in_float16_does_not_overflow():
+    model, processor = tiny_model(dtype=torch.float16)
+    torch.nn.init.constant_(model.multi_modal_projector.linear_2.bias, 300.0)  # 16 x 32 of them sum beyond 65504
+    inputs = encode(processor, CONVERSATIONS[1:2])
+    assert model.train()(**inputs, labels=inputs["input_ids"]).loss.isfinite()
+
+
+def test_a_lora_adapter_with_the_projector_is_saved_loaded_and_merged(tmp_path):
+    import peft
+
+    layers = {"target_modules": r".*language_model.*(q_proj|v_proj)", "modules_to_save": ["multi_modal_projector"]}
+    model, processor = tiny_model()
+    inputs = encode(processor, CONVERSATIONS)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, **layers))
+    with torch.no_grad():
+        before = adapted(**inputs).logits
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        expected = adapted.eval()(**inputs).logits
+        adapted.save_pretrained(tmp_path)
+        loaded = peft.PeftModel.from_pretrained(tiny_model()[0], tmp_path)
+        assert (expected - before).abs().max() > 1e-3
+        assert torch.equal(loaded(**inputs).logits, expected)
+        torch.testing.assert_close(loaded.merge_and_unload()(**inputs).logits, expected, atol=1e-5, rtol=0)

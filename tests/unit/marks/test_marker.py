@@ -50,6 +50,11 @@ def test_short_side_becomes_640(size, expected):
     assert fit_short_side(Image.new("L", size), 640).size == expected
 
 
+def test_a_strip_too_thin_to_be_resized_is_refused():
+    with pytest.raises(ValueError, match=r"20000x100, is too long and thin: .* 128000x640, more than 65500"):
+        mark_image(Image.new("RGB", (20000, 100)), [])
+
+
 def test_pixels_outside_the_tags_are_untouched_and_inside_are_white_on_black(photo, marked):
     clean = np.asarray(fit_short_side(photo[0], 640)).astype(int)
     drawn = np.asarray(marked.image).astype(int)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ SHAPES = {
     "python dict": "{1: 'person', 2: 'cat', 3: 'dog'}",
     "json, named keys": '{"tag_1": "person", "Tag 2": "cat", "3": "dog"}',
     "one line": "1. person, 2. cat, 3. dog.",
+    "one line, and": "1. person, 2. cat, and 3. dog.",
     "wrapped": "1. person, 2. cat,\n3. dog.",
     "lead-in": "There are three tagged objects:\n\n1. person\n2. cat\n3. dog",
     "lead-in, one line": "There are 3 tagged objects: 1. person, 2. cat, 3. dog.",
@@ -131,3 +134,13 @@ def test_names_are_compared_without_article_and_plural(text, expected):
 @given(st.text())
 def test_normalizing_twice_changes_nothing(text):
     assert normalize_name(normalize_name(text)) == normalize_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1. a\n" * 20000, "1. a" + "\n" * 50000, "1. a, " * 20000], ids=["lines", "blank", "inline"]
+)
+def test_a_runaway_answer_is_read_in_time(text):
+    start = time.process_time()
+    listing = parse_items(text)
+    assert (listing.duplicates or [1]) == [1] and listing.by_id[1].startswith("a")
+    assert time.process_time() - start < 3

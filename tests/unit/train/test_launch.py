@@ -45,3 +45,16 @@ def test_help_lists_every_variable(arguments):
     for variable in ("NPROC", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "PYTHON", "DRY_RUN"):
         assert variable in text
     assert "set -euo" not in text
+
+
+@pytest.mark.parametrize(("visible", "processes"), [("", 1), ("-1", 1), ("3", 1), ("0,2,5", 3)])
+def test_only_visible_gpus_count(visible, processes):
+    assert f"--nproc_per_node {processes} " in launch("recipe.yaml", CUDA_VISIBLE_DEVICES=visible).stdout
+
+
+def test_a_driver_that_fails_counts_as_no_gpu(tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    clean = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python3", "DRY_RUN": "1"}
+    done = subprocess.run(["bash", str(LAUNCH), "recipe.yaml"], env=clean, capture_output=True, text=True)
+    assert "--nproc_per_node 1 " in done.stdout

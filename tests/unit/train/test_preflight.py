@@ -102,3 +102,19 @@ def test_a_part_that_does_not_exist_is_named(tmp_path):
     options["model"] = {"vision": VISION["clip"]}
     with pytest.raises(ValueError, match="model needs 'decoder'"):
         train(parse_recipe(options))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"vision": "nowhere/vision"}, "vision=nowhere/vision: cannot be loaded"),
+        ({"decoder": "nowhere/decoder", "tokenizer": "bytes"}, "decoder=nowhere/decoder: cannot be loaded"),
+        ({"tokenizer": "nowhere/words"}, "tokenizer=nowhere/words: cannot be loaded"),
+        ({"vision": {"model_type": "clip_vison_model"}}, "Did you mean 'clip_vision_model'"),
+    ],
+)
+def test_a_part_that_cannot_be_made_is_named(tmp_path, change, said):
+    parts = {"vision": VISION["clip"], "decoder": DECODERS["llama"], "tokenizer": "bytes"} | change
+    options = {"model": parts, "data": "x.json", "output_dir": str(tmp_path), "use_cpu": True}
+    with pytest.raises(ValueError, match=said):
+        train(parse_recipe(options))
