@@ -18,7 +18,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from llava_som.checkpoints import _local_folder, checkpoint_format, export_llava, load_checkpoint
+from llava_som.checkpoints import checkpoint_format, export_llava, load_checkpoint
+from llava_som.checkpoints.llava_1_5 import local_folder
 from tests.tiny import DECODERS, VISION, assistant, drawn_image, tiny_model, tiny_tokenizer, user
 
 PROMPT = [user("What is tag 1?", drawn_image(1)), assistant("A cup."), user("And tag 2?", drawn_image(2))]
@@ -289,5 +290,5 @@ def test_an_original_checkpoint_gets_the_pixels_it_was_trained_on(tmp_path):
 def test_an_original_checkpoint_of_the_hub_is_fetched(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: (asked.append(name), str(tmp_path))[1])
-    assert _local_folder("liuhaotian/llava-v1.5-7b") == _local_folder(tmp_path) == tmp_path
+    assert local_folder("liuhaotian/llava-v1.5-7b") == local_folder(tmp_path) == tmp_path
     assert asked == ["liuhaotian/llava-v1.5-7b"]

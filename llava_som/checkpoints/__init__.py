@@ -1,0 +1,115 @@
+"""Checkpoints in and out: ours, llava-hf's and the original LLaVA-1.5's are read; ours and plain `llava` are written.
+
+What a folder holds is decided by its config.json, never by its name. A weight that is missing or left over is an
+error that lists it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+from llava_som.auto import LlavaSomForConditionalGeneration, LlavaSomProcessor
+from llava_som.checkpoints.llava_1_5 import load_llava_1_5
+from llava_som.checkpoints.llava_hf import export_llava, load_llava_hf
+from llava_som.checkpoints.weights import Loaded, load_complete
+from llava_som.registry import closest_match_message
+
+__all__ = ["checkpoint_format", "convert_checkpoint", "export_llava", "load_checkpoint", "named_dtype"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def checkpoint_format(config: dict[str, Any]) -> str:
+    """`llava_som`, `llava_hf` or `llava_1.5`, from the content of a config.json.
+
+    Raises:
+        ValueError: none of them.
+    """
+    if config.get("model_type") == "llava_som":
+        return "llava_som"
+    if "mm_vision_tower" in config:
+        return "llava_1.5"
+    if config.get("model_type") == "llava" and "text_config" in config:
+        return "llava_hf"
+    raise ValueError(
+        f"config.json says model_type={config.get('model_type')!r}, which is none of: llava_som (ours), llava with a "
+        "text_config (llava-hf), or a config with mm_vision_tower (the original LLaVA-1.5)."
+    )
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """`float32`, `bfloat16` or `float16`; another name is a ValueError with the closest."""
+    if name not in DTYPES:
+        raise ValueError(closest_match_message("dtype", name, DTYPES))
+    return getattr(torch, name)
+
+
+def load_checkpoint(
+    path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    attn_implementation: str | None = None,
+    vision_tower: str | Path | None = None,
+) -> Loaded:
+    """Model (in eval mode) and processor from a folder or hub name, whichever of the three formats it has.
+
+    Args:
+        path: checkpoint folder or hub name.
+        dtype: of the weights.
+        attn_implementation: sdpa, eager, flash_attention_2 ...; transformers' default when absent.
+        vision_tower: for the original LLaVA-1.5 format: where the vision encoder's config (and weights, if the
+            checkpoint has none) are, instead of the `mm_vision_tower` of its config.
+
+    Raises:
+        ValueError: another format, or missing or unexpected weights (all are listed).
+    """
+    config = _read_config(path)
+    options: dict[str, Any] = {"dtype": dtype}
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
+    match checkpoint_format(config):
+        case "llava_som":
+            if config["vision_config"].get("model_type") == "timm_tower":
+                import llava_som.vision.timm  # noqa: F401  (registers the type)
+            model = load_complete(LlavaSomForConditionalGeneration, path, options)
+            return model, LlavaSomProcessor.from_pretrained(path)
+        case "llava_hf":
+            return load_llava_hf(path, options)
+        case _:
+            return load_llava_1_5(path, config, options, vision_tower)
+
+
+def convert_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    to: str = "llava_som",
+    dtype: str = "bfloat16",
+    vision_tower: str | None = None,
+) -> None:
+    """Read a checkpoint of any known format and write it as `llava_som` or plain `llava`.
+
+    Raises:
+        ValueError: another target format or dtype, or whatever `load_checkpoint` and `export_llava` refuse.
+    """
+    if to not in ("llava_som", "llava"):
+        raise ValueError(closest_match_message("checkpoint format", to, ["llava_som", "llava"]))
+    model, processor = load_checkpoint(source, named_dtype(dtype), vision_tower=vision_tower)
+    if to == "llava":
+        export_llava(model, processor, target)
+    else:
+        model.save_pretrained(target)
+        processor.save_pretrained(target)
+
+
+def _read_config(path: str | Path) -> dict[str, Any]:
+    """config.json of a folder or a hub repository as a dict."""
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: no config.json can be read there, so no checkpoint can be loaded ({error})"
+        ) from error
+    return config
