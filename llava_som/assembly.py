@@ -1,6 +1,4 @@
-"""A new model from its parts: a vision encoder and a decoder, pretrained or fresh, and a fresh projector between
-them.
-"""
+"""A new model from its parts: a vision encoder, a fresh projector, a decoder; pretrained or from random weights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The model's classes, registered with transformers: AutoConfig, AutoProcessor and AutoModelForImageTextToText know
-`llava_som`.
-"""
+"""The model's classes, known to transformers: AutoConfig, AutoProcessor and AutoModelForImageTextToText load them."""
 
 from __future__ import annotations
 

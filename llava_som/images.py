@@ -1,6 +1,4 @@
-"""Opening image files safely: every mode becomes upright 8-bit RGB, every problem one error that names the file and
-the fix.
-"""
+"""Opening image files safely: any mode becomes upright 8-bit RGB, any problem one error naming file and fix."""
 
 from __future__ import annotations
 

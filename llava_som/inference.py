@@ -79,8 +79,7 @@ class Assistant:
 def load_assistant(
     path: str | Path, device: str = "auto", dtype: str = "auto", attn_implementation: str = "auto"
 ) -> Assistant:
-    """Load a checkpoint of ours, of llava-hf's or of the original LLaVA-1.5's format; its config.json decides which
-    it is.
+    """Load a checkpoint of ours, llava-hf's or the original LLaVA-1.5's format; its config.json decides which.
 
     Args:
         path: folder or hub name.

@@ -1,5 +1,4 @@
-"""The model: vision encoder -> projector -> one scatter into the decoder's embeddings -> any causal decoder of
-transformers.
+"""The model: vision encoder -> projector -> one scatter into the embeddings of any causal decoder.
 
 The decoder is the whole `AutoModelForCausalLM`, not its base with a head of ours: logit scaling, soft caps, router
 losses and special caches stay the decoder's own business, and nothing of a decoder is written here.

@@ -1,6 +1,4 @@
-"""Chat messages and images to model inputs. `<image>` is expanded here; the model only scatters and checks the
-count.
-"""
+"""Chat messages and images to model inputs. `<image>` is expanded here; the model scatters and checks the count."""
 
 from __future__ import annotations
 
@@ -55,8 +53,7 @@ class LlavaSomProcessor(ProcessorMixin):
     def for_model(
         cls, config: LlavaSomConfig, tokenizer: PreTrainedTokenizerBase, chat_template: str
     ) -> LlavaSomProcessor:
-        """A processor for a new model: images padded to a square with the mean colour (LLaVA-1.5) and resized to
-        the encoder.
+        """A processor for a new model: images are padded to a square with the mean colour (LLaVA-1.5) and resized.
 
         Args:
             config: of the model; `config.image_token_id` must be the tokenizer's id of `<image>`.

@@ -51,9 +51,7 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """The plug-in called exactly `name`; otherwise a ValueError with the closest name and any file that failed
-        to import.
-        """
+        """The plug-in called exactly `name`; a ValueError gives the closest name and any file that failed to import."""
         self._discover()
         if name in self._entries:
             return self._entries[name]

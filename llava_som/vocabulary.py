@@ -11,9 +11,7 @@ IMAGE_TOKEN = "<image>"
 
 
 def add_image_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Make `<image>` one special token, give the tokenizer a padding token if it has none, and return the id of
-    `<image>`.
-    """
+    """Make `<image>` one special token and return its id; a tokenizer without a padding token gets one."""
     if IMAGE_TOKEN not in tokenizer.get_vocab():
         tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     if tokenizer.pad_token is None:

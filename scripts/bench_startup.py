@@ -1,6 +1,4 @@
-"""What a user waits for before anything happens: `llava-som --help` and `import llava_som`, beside an empty
-interpreter.
-"""
+"""What a user waits for first: `llava-som --help` and `import llava_som`, beside an empty interpreter."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The whole project on two CPU cores: photos are tagged, list-items data is made, a model learns from it and is
-measured.
+"""The whole project on two CPU cores: photos tagged, list-items data made, a model trained on it, measured, asked.
 
     make demo          # or: python scripts/demo.py
 
@@ -81,9 +80,7 @@ class Demo:
             self.facts["tagged"] = [read_tagged(file, self.out) for file in sorted((self.out / "tagged").glob("*.jpg"))]
 
     def make_data(self) -> None:
-        """Listing data: the VOC photo from its ground truth; scenes to learn from (easy ones among them); held-out
-        scenes.
-        """
+        """Listing data: the VOC photo, scenes to learn from with easy ones among them, held-out scenes."""
         from data_gen.pipeline import generate
         from llava_som.config_file import read_options
 

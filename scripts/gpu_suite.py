@@ -24,9 +24,7 @@ TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 6e-2}
 
 
 def check_parity(device: str) -> dict[str, Any]:
-    """Logits of each precision and attention kernel on the device against float32 SDPA on the CPU, relative to
-    their size.
-    """
+    """Logits of each precision and attention kernel against float32 SDPA on the CPU, relative to their size."""
     reference_model, _ = build(SMALL, "cpu", torch.float32)
     inputs = inputs_for(reference_model, text_tokens=32, batch=2)
     with torch.inference_mode():

@@ -1,6 +1,4 @@
-"""How the benchmarks measure: interleaved repeats, medians, and what has to stand beside a number for it to mean
-something.
-"""
+"""How the benchmarks measure: interleaved repeats, medians, and the circumstances that belong to a number."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tiny models of real classes, randomly initialised, with a real byte-level BPE tokenizer trained on a few
-sentences.
-"""
+"""Tiny models of real classes with random weights, and a byte-level BPE tokenizer trained on a few sentences."""
 
 from __future__ import annotations
 

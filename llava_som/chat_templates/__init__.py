@@ -1,5 +1,4 @@
-"""Chat templates with `{% generation %}` markers, so that training labels come from the template and never from
-splitting text.
+"""Chat templates with `{% generation %}` markers: training labels come from them, never from splitting text.
 
 `vicuna` is LLaVA-1.5's conversation, `chatml` that of Qwen and SmolLM2, `llama3` that of Llama 3.
 """

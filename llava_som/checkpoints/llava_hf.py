@@ -41,8 +41,7 @@ def load_llava_hf(path: str | Path, options: dict[str, Any]) -> Loaded:
 
 
 def export_llava(model: LlavaSomForConditionalGeneration, processor: LlavaSomProcessor, folder: str | Path) -> None:
-    """Write a plain `llava` checkpoint, which transformers, vLLM and llama.cpp's converters load without any code
-    of ours.
+    """Write a plain `llava` checkpoint, which transformers loads without any code of ours.
 
     Raises:
         ValueError: the model has a part that plain `llava` cannot express; the part is named.

@@ -24,9 +24,7 @@ def load_complete(model_class: type[PreTrainedModel], path: str | Path, options:
 
 
 def load_exactly(model: PreTrainedModel, weights: dict[str, Tensor], origin: str, assign: bool = True) -> None:
-    """Give the model exactly these weights (with `assign` the tensors themselves), or a ValueError that lists the
-    rest.
-    """
+    """Give the model exactly these weights, with `assign` the very tensors; a ValueError lists what differs."""
     expected = set(model.state_dict())
     _refuse_differences(expected - set(weights), set(weights) - expected, origin)
     model.load_state_dict(weights, assign=assign)

@@ -1,3 +1,1 @@
-"""Vision encoders: any transformers `AutoModel` tower and, through `timm_tower`, any timm model, behind one
-interface.
-"""
+"""Vision encoders behind one interface: any transformers `AutoModel` tower and, as `timm_tower`, any timm model."""

@@ -1,5 +1,4 @@
-"""How many tokens a vision encoder gives, and in what grid: the one answer that the config, the processor and the
-model share.
+"""How many tokens a vision encoder gives, and in what grid: one answer for config, processor and model.
 
 An encoder states how many of its output tokens are no patches (class token, registers). It is never assumed:
 dropping the first token of SigLIP, which has no class token, loses a patch.
@@ -32,9 +31,7 @@ _PREFIX_TOKENS: dict[str, Callable[[PreTrainedConfig], int]] = {
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """The output of a vision encoder for one image: `num_prefix_tokens` and then `rows * cols` patch tokens, row by
-    row.
-    """
+    """What an encoder gives for one image: `num_prefix_tokens`, then `rows * cols` patch tokens, row by row."""
 
     rows: int
     cols: int
