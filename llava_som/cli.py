@@ -115,7 +115,7 @@ def show(
 def convert(
     source: Annotated[str, typer.Argument(help="Folder or hub name: ours, llava-hf or the original LLaVA-1.5.")],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
-    to: Annotated[str, typer.Option(help="llava_som, or llava, which transformers loads without this package.")] = "llava_som",
+    to: Annotated[str, typer.Option(help="llava_som, or llava: transformers loads it without us.")] = "llava_som",
     vision_tower: Annotated[str | None, typer.Option(help="Vision encoder of an original LLaVA-1.5, if moved.")] = None,
     dtype: Annotated[str, typer.Option(help="Of the written weights.")] = "bfloat16",
 ) -> None:
