@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes the best there is.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto is cuda where there is a GPU.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 ...; auto is bfloat16 on a GPU, float32 on a CPU.")]
 Attention = Annotated[str, typer.Option(help="sdpa, eager, flash_attention_2 ...; auto leaves it to transformers.")]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+MAX_PIXELS = 89_478_485  # Pillow's own default: a quarter of a gigabyte of RGB
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
@@ -39,17 +42,15 @@ def open_image(path: str | Path, root: str | Path | None = None) -> Image.Image:
     """
     file = resolve_inside(path, root) if root is not None else Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                image.load()
-                return to_rgb(image)
+        with _strict_pillow(), Image.open(file) as image:
+            image.load()
+            return to_rgb(image)
     except FileNotFoundError:
         raise ImageError(f"{file}: no such file. Check the path and the image root.") from None
     except IsADirectoryError:
         raise ImageError(f"{file}: is a folder, an image file was expected.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        limit = (Image.MAX_IMAGE_PIXELS or MAX_PIXELS) // 1_000_000
         raise ImageError(f"{file}: has more than {limit} million pixels. Downscale the file first.") from None
     except PermissionError:
         raise ImageError(f"{file}: may not be read by this user. Change its permissions.") from None
@@ -57,6 +58,22 @@ def open_image(path: str | Path, root: str | Path | None = None) -> Image.Image:
         raise ImageError(f"{file}: is not an image Pillow can read. Re-export it as PNG or JPEG.") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"{file}: is corrupt or cut short ({error}). Fetch or export it again.") from error
+
+
+@contextmanager
+def _strict_pillow() -> Iterator[None]:
+    """Refuse cut-short and oversized files, whatever an imported library has switched off for the whole process.
+
+    lmms-eval, for one, makes Pillow fill what is missing of a file with grey.
+    """
+    tolerant, limit = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, limit or MAX_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = tolerant, limit
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

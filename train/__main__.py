@@ -18,9 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         recipe = parse_recipe(read_options(argv))
-        from train.run import train
+        from train.run import leave_process_group, train
 
         train(recipe)
+        leave_process_group()
     except (ValueError, ImportError) as error:  # ImportError: attention kernels or a tracker that are not installed
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -41,7 +42,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     start = time.perf_counter()
     has_launcher = "RANK" in os.environ or config.preflight == "only"
-    refuse_if_broken(deepspeed_problems(config.training.get("deepspeed"), has_launcher))
+    missing = [f"{file.path}: no such data file." for file in config.files if not Path(file.path).is_file()]
+    refuse_if_broken(missing + deepspeed_problems(config.training.get("deepspeed"), has_launcher))
     arguments = config.training_arguments()
     set_seed(arguments.seed)
     model, processor = starting_model(config, arguments)
@@ -57,6 +59,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
     result["seconds"] = round(time.perf_counter() - start, 1)
     _print_summary(console, result)
     return result
+
+
+def leave_process_group() -> None:
+    """End the distributed run together: a rank that exits first, its threads still running, can be aborted by them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _fit(

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from llava_som.images import ImageError, list_images, open_image, resolve_inside
 
@@ -42,7 +42,9 @@ def test_exif_rotation_is_applied(tmp_path):
     assert open_image(file).size == (4, 8)
 
 
-def test_bad_files_are_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("a_library_was_lax", [False, True])
+def test_bad_files_are_named(tmp_path, monkeypatch, a_library_was_lax):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", a_library_was_lax)
     truncated = tmp_path / "truncated.png"
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     save(truncated, Image.fromarray(noise))
@@ -64,6 +66,10 @@ def test_bad_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3_000_000)
     with pytest.raises(ImageError, match="more than 3 million pixels"):
         open_image(bomb)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    huge = save(tmp_path / "huge.png", Image.new("1", (10_000, 10_000)))
+    with pytest.raises(ImageError, match="more than 89 million pixels"):
+        open_image(huge)
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "a/../../secret.png"])

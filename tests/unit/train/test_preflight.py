@@ -96,7 +96,8 @@ def test_preflight_only_stops_before_training_needs_no_launcher_and_sees_that_da
 
 def test_a_part_that_does_not_exist_is_named(tmp_path):
     parts = {"vision": VISION["clip"], "decoder": DECODERS["llama"], "tokenizer": "bytes", "projecter": "linear"}
-    options = {"model": parts, "data": "x.json", "output_dir": str(tmp_path), "use_cpu": True}
+    data = str(write_data(tmp_path, [scene(0)]))
+    options = {"model": parts, "data": data, "output_dir": str(tmp_path), "use_cpu": True}
     with pytest.raises(ValueError, match="Did you mean 'projector'"):
         train(parse_recipe(options))
     options["model"] = {"vision": VISION["clip"]}
@@ -115,6 +116,13 @@ def test_a_part_that_does_not_exist_is_named(tmp_path):
 )
 def test_a_part_that_cannot_be_made_is_named(tmp_path, change, said):
     parts = {"vision": VISION["clip"], "decoder": DECODERS["llama"], "tokenizer": "bytes"} | change
-    options = {"model": parts, "data": "x.json", "output_dir": str(tmp_path), "use_cpu": True}
+    data = str(write_data(tmp_path, [scene(0)]))
+    options = {"model": parts, "data": data, "output_dir": str(tmp_path), "use_cpu": True}
     with pytest.raises(ValueError, match=said):
         train(parse_recipe(options))
+
+
+def test_a_missing_data_file_is_said_before_anything_is_loaded(tmp_path):
+    recipe = {"model": "no/such/checkpoint", "data": [str(tmp_path / "gone.json")], "output_dir": str(tmp_path / "out")}
+    with pytest.raises(ValueError, match=r"gone\.json: no such data file"):
+        train(parse_recipe({**recipe, "use_cpu": True}))
