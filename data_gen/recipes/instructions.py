@@ -25,8 +25,8 @@ EVERY_OBJECT = (
 )
 
 SOME_REGIONS = (
-    "Numbers have been drawn on several parts of this photo. From the lowest to the highest, say what each one marks.",
-    "Which thing does each numbered tag sit on? Answer as a numbered list.",
+    "Parts of this photo have been given numbers. Beginning with the smallest, what has been numbered?",
+    "Something lies under each of these numbered tags. What is it? Reply with a numbered list.",
     "Some objects and some parts of the background wear numeric tags. Identify what is under every tag.",
     "Look at the tagged places in this image and itemise them: the tag number first, then what it marks.",
     "Please list what each tag in the picture points out, whether it is an object or a piece of background.",
