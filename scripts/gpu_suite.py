@@ -101,6 +101,7 @@ def _kernels(device: str, dtype: torch.dtype) -> list[str]:
 
 def run_sections(device: str, names: list[str]) -> dict[str, Any]:
     """Each section's findings; a section that fails is recorded with its error, one past the budget as not run."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is compared as float32
     results: dict[str, Any] = {**circumstances(), "device": device}
     if device != "cpu":
         results["gpu"] = torch.cuda.get_device_name()
@@ -113,6 +114,8 @@ def run_sections(device: str, names: list[str]) -> dict[str, Any]:
             continue
         try:
             results[name] = SECTIONS[name](device)
+        except torch.OutOfMemoryError:
+            results[name] = {"not_run": "this GPU has too little memory for it"}
         except Exception as error:  # one broken section must not lose the measurements of the others
             traceback.print_exc()
             results[name] = {"error": repr(error)}
