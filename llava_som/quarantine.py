@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from pathlib import Path
 
 
@@ -61,7 +60,3 @@ class Quarantine:
     def ids(self) -> set[str]:
         """The ids that were set aside."""
         return {record_id for record_id, _, _ in self._entries}
-
-    def by_reason(self) -> dict[str, int]:
-        """Counts by reason, the commonest first."""
-        return dict(Counter(reason for _, _, reason in self._entries).most_common())
