@@ -6,12 +6,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 89_478_485  # Pillow's own default: a quarter of a gigabyte of RGB
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # not EPS: Pillow hands that to Ghostscript, which runs it
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+STORED_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".jpg": ("JPEG", {"quality": 90, "subsampling": 0}),  # full colour resolution keeps the edges of small digits
+    ".png": ("PNG", {"compress_level": 1}),
+}
+"""The files we write, by suffix: Pillow's name of the format, and its options."""
 
 
 class ImageError(ValueError):
@@ -21,7 +28,10 @@ class ImageError(ValueError):
 def resolve_inside(path: str | Path, root: str | Path) -> Path:
     """`root / path` as an absolute path; an ImageError when it leaves `root` ("../", an absolute path, a link)."""
     root = Path(root).resolve()
-    resolved = (root / path).resolve()
+    try:
+        resolved = (root / path).resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # links in a circle, a zero byte
+        raise ImageError(f"{path!a}: leads to no file ({error}). Repair the link or the name.") from None
     if not resolved.is_relative_to(root):
         raise ImageError(f"{path}: lies outside the image root {root}. Use a path relative to the root.")
     return resolved
@@ -42,7 +52,7 @@ def open_image(path: str | Path, root: str | Path | None = None) -> Image.Image:
     """
     file = resolve_inside(path, root) if root is not None else Path(path)
     try:
-        with _strict_pillow(), Image.open(file) as image:
+        with strict_pillow(), Image.open(file, formats=FORMATS) as image:
             image.load()
             return to_rgb(image)
     except FileNotFoundError:
@@ -55,13 +65,13 @@ def open_image(path: str | Path, root: str | Path | None = None) -> Image.Image:
     except PermissionError:
         raise ImageError(f"{file}: may not be read by this user. Change its permissions.") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{file}: is not an image Pillow can read. Re-export it as PNG or JPEG.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"{file}: is not an image of a known format. Re-export it as PNG or JPEG.") from None
+    except Exception as error:  # decoders let through what they ran into: struct.error, IndexError, KeyError, ...
         raise ImageError(f"{file}: is corrupt or cut short ({error}). Fetch or export it again.") from error
 
 
 @contextmanager
-def _strict_pillow() -> Iterator[None]:
+def strict_pillow() -> Iterator[None]:
     """Refuse cut-short and oversized files, whatever an imported library has switched off for the whole process.
 
     lmms-eval, for one, makes Pillow fill what is missing of a file with grey.
@@ -88,6 +98,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def write_image(image: Image.Image, file: IO[bytes], suffix: str) -> None:
+    """Encode an image as a .jpg or .png file."""
+    file_format, options = STORED_FORMATS[suffix]
+    image.save(file, format=file_format, **options)
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -45,7 +45,7 @@ class Assistant:
         """
         if not conversations:
             return []
-        inputs = self._inputs(conversations)
+        inputs = self.inputs(conversations)
         was_training = self.model.training
         self.model.eval()
         try:
@@ -59,7 +59,7 @@ class Assistant:
         texts = self.processor.batch_decode(new_tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [text.strip() for text in texts]
 
-    def _inputs(self, conversations: Sequence[list[Message]]) -> dict[str, Any]:
+    def inputs(self, conversations: Sequence[list[Message]]) -> dict[str, Any]:
         """Left-padded model inputs: with padding on the right the model would continue after the padding."""
         render: Any = self.processor.apply_chat_template
         inputs = render(

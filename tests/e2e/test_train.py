@@ -60,7 +60,7 @@ def test_the_saved_folder_loads_with_equal_logits_and_answers(run):
     out, _, trained = run
     assistant = load_assistant(out, device="cpu")
     question = [user("List the marks.", drawn_image(3))]
-    inputs = assistant._inputs([question])
+    inputs = assistant.inputs([question])
     with torch.no_grad():
         assert torch.equal(assistant.model(**inputs).logits, trained(**inputs).logits)
     assert isinstance(assistant.answer([question], max_new_tokens=4)[0], str)
