@@ -4,13 +4,16 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench gpu clean
+.PHONY: demo test soak check bench gpu clean
 
 demo: $(INSTALLED)          ## tag photos, make data, train a small model, measure it, ask it: demo_out/index.html
 	$(BIN)/python scripts/demo.py
 
 test: $(INSTALLED)          ## every test
 	$(BIN)/python -m pytest
+
+soak: $(INSTALLED)          ## the fault tests in full: 20 kills of a 500-image run, 1,000 broken files, a failing server
+	LLAVA_SOM_SOAK=1 $(BIN)/python -m pytest --timeout 3000 tests/e2e/test_unlosable.py tests/unit/data_gen/test_fuzzed_inputs.py
 
 check: $(INSTALLED)         ## style, types, and which package may import which
 	$(BIN)/ruff check .

@@ -9,16 +9,19 @@ from collections.abc import Sequence
 
 from data_gen.annotators import ANNOTATORS
 from data_gen.config import DataGenConfig
+from data_gen.engines import ENGINES
 from data_gen.recipes import RECIPES
 from data_gen.sources import SOURCES
+from data_gen.writers import WRITERS
 from llava_som.config_file import describe_options, read_options
 from llava_som.registry import Registry
 
 EXAMPLES = (
     "python -m data_gen source=coco images=val2017 annotations=instances_val2017.json out=som_val limit=100",
-    "python -m data_gen source=coco images=val2017 annotations=panoptic_val2017.json out=som_panoptic workers=8",
+    "python -m data_gen source=coco images=val2017 annotations=panoptic_val2017.json out=som_qa recipe=[listing,qa]",
     "python -m data_gen scripts/recipes/data/scenes.yaml count=2000 untagged=true out=scenes",
-    "python -m data_gen source=boxes images=photos annotations=boxes.json out=som_boxes marks.font_px=32",
+    "python -m data_gen source=boxes images=screens annotations=elements preset=ui recipe=refer out=som_ui",
+    "python -m data_gen source=sam images=photos annotator=openai_compatible model=gpt-4o out=som_sam dry_run=true",
 )
 
 
@@ -46,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Stopped. What is finished is kept; the same command goes on from here.\n")
         return 130
+    if "sampled" in summary:
+        sys.stdout.write(estimate_report(summary) + "\n")
+        return 0
     sys.stdout.write(report(summary, str(options["out"])) + "\n")
     return 0 if summary["records"] else 1
 
@@ -54,7 +60,7 @@ def help_text() -> str:
     """Usage, the options of the run, then every plug-in with its own options, and examples."""
     usage = "python -m data_gen [recipe.yaml] source=NAME out=FOLDER [key=value ...]"
     run_options, examples = describe_options(DataGenConfig, usage, EXAMPLES).split("\n\nexamples:")
-    kinds = (describe_plug_ins(registry) for registry in (SOURCES, RECIPES, ANNOTATORS))
+    kinds = (describe_plug_ins(registry) for registry in (SOURCES, RECIPES, ANNOTATORS, ENGINES, WRITERS))
     return "\n\n".join([run_options, *kinds, f"examples:{examples}"])
 
 
@@ -65,7 +71,8 @@ def describe_plug_ins(registry: Registry) -> str:
         plug_in = registry.get(name)
         lines.append(f"  {registry.kind}={name}: {(plug_in.__doc__ or '').splitlines()[0]}")
         for field in dataclasses.fields(plug_in):
-            stated = "required" if field.default is dataclasses.MISSING else f"default {field.default!r}"
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            stated = "required" if default is dataclasses.MISSING else f"default {default!r}"
             lines.append(f"      {field.name}  {field.metadata['help']} ({stated})")
     return "\n".join(lines)
 
@@ -75,10 +82,20 @@ def report(summary: dict, out: str) -> str:
     lines = [
         f"{summary['records']} records with {summary['marks']} marks from {summary['images']} images: {out}/data.json"
     ]
-    lines += [f"  set aside, {reason}: {number}" for reason, number in summary["quarantined_by_reason"].items()]
-    if summary["quarantined"]:
-        lines.append(f"  each with its reason in {out}/quarantine.jsonl")
-    return "\n".join([*lines, f"Look at some of them: {out}/index.html"])
+    lines += [f"  rejected, {reason}: {number}" for reason, number in summary["rejected_by_reason"].items()]
+    if summary["rejected"]:
+        lines.append(f"  each with its reason in {out}/rejects.jsonl; once that is mended, the same command goes on")
+    return "\n".join([*lines, f"Look at it: llava-som show {out}   (or open {out}/index.html)"])
+
+
+def estimate_report(summary: dict) -> str:
+    """What a dry run foresees, in a few lines."""
+    tokens = f"{summary['prompt_tokens']:,} prompt and {summary['completion_tokens']:,} answer tokens"
+    return (
+        f"{summary['images']:,} images, {summary['requests']:,} requests: about {tokens}, {summary['cost']:,.2f} USD.\n"
+        f"Estimated from {summary['sampled']} images ({summary['unusable']} of them unusable); what an annotator has "
+        "answered before is free, and repair requests come on top. Nothing was written."
+    )
 
 
 if __name__ == "__main__":

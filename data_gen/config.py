@@ -1,24 +1,30 @@
 """The options of `python -m data_gen`, and how one flat set of keys becomes a planned run.
 
-A key belongs to the run, or to the source, recipe or annotator that declares it as a field; those that share a key
+A key belongs to the run, or to the source, recipes or annotator that declare it as a field; those that share a key
 (`seed`) share its value. Light on purpose: `--help` imports no framework.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from data_gen.annotators import ANNOTATORS
 from data_gen.annotators.base import Annotator
+from data_gen.engines import ENGINES
+from data_gen.engines.base import Engine
 from data_gen.recipes import RECIPES
 from data_gen.recipes.base import Recipe
 from data_gen.sources import SOURCES
 from data_gen.sources.base import RegionSource
+from data_gen.writers import WRITERS
+from data_gen.writers.base import Writer
 from llava_som.config_file import option, parse_options
 from llava_som.marks.presets import PRESETS, Preset, get_preset
 from llava_som.registry import closest_match_message
@@ -32,26 +38,39 @@ class DataGenConfig:
 
     source: str = option(help="where regions come from; its options are listed below")
     out: Path = option(help="folder to write; a folder of the same run is resumed")
-    recipe: str = option("listing", help="what is asked")
+    recipe: tuple[str, ...] = option(("listing",), help="what is asked; several: recipe=[listing,qa,refer]")
     annotator: str = option("ground_truth", help="who answers")
-    preset: str = option("paper", help=f"how marks look: {', '.join(sorted(PRESETS))}")
+    preset: str = option("clear", help=f"how marks look: {', '.join(sorted(PRESETS))}")
     marks: dict[str, Any] = option(
-        factory=dict, help="fields of the preset to change: marks.short_side=336 marks.font_px=30"
+        factory=dict, help="fields of the preset to change: marks.draw=[mark,mask] marks.numbering=shuffled"
     )
     seed: int = option(0, help="the same seed gives the same bytes")
     limit: int | None = option(None, help="only the first N images; raise it later to extend the run")
-    workers: int = option(1, help="processes; the output does not depend on it")
+    engine: str = option("processes", help="what carries the work: one machine's processes, or a Ray cluster")
+    workers: int = option(1, help="processes (or Ray actors) that mark images; the output does not depend on it")
     untagged: bool = option(False, help="also write each image without marks, as clean/<id>")
+    twins: bool = option(False, help="untagged, and each conversation once more on the image without marks")
     image_format: Literal["auto", "jpg", "png"] = option(
         "auto", help="auto: png for drawn images, jpg (quality 90) for photos"
     )
-    contact_sheet: int = option(24, help="how many records index.html shows")
+    near_duplicates: int | None = option(
+        None, help="leave out an image whose 64-bit fingerprint differs from an earlier one's in at most N bits"
+    )
+    formats: tuple[str, ...] = option((), help=f"besides data.json: {', '.join(WRITERS.names())}")
+    license: str = option("not stated", help="licence of the data set, for its card")
+    image_license: str = option("not stated", help="licence of the images, for the card")
+    page: int = option(24, help="how many images index.html shows; `llava-som show` serves all")
+    dry_run: bool = option(False, help="estimate requests, tokens and cost from the first images; write nothing")
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ValueError(f"workers={self.workers}: at least one process has to do the work.")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit={self.limit}: leave it out for all images, or give at least 1.")
+        if self.near_duplicates is not None and not 0 <= self.near_duplicates <= 16:
+            raise ValueError(f"near_duplicates={self.near_duplicates}: bits of 64; 0 (the same) to 16 make sense.")
+        if not self.recipe or len(set(self.recipe)) < len(self.recipe):
+            raise ValueError(f"recipe={list(self.recipe)}: name at least one recipe, and each once.")
 
 
 @dataclass(frozen=True)
@@ -60,22 +79,54 @@ class Run:
 
     config: DataGenConfig
     source: RegionSource
-    recipe: Recipe
+    recipes: Mapping[str, Recipe]
     annotator: Annotator
+    engine: Engine
     preset: Preset
+    writers: tuple[Writer, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """Of the image files that are written."""
+        chosen = self.config.image_format
+        return self.source.image_suffix if chosen == "auto" else f".{chosen}"
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """Where the regions come from, for the sidecars."""
+        return described(self.config.source, self.source)
 
     def identity(self) -> dict[str, Any]:
         """What decides the content of the output, as JSON values; a folder is resumed only by the same identity."""
-        plug_ins = {
-            kind: {"name": name, **dataclasses.asdict(plug_in)}
-            for kind, name, plug_in in (
-                ("source", self.config.source, self.source),
-                ("recipe", self.config.recipe, self.recipe),
-                ("annotator", self.config.annotator, self.annotator),
-            )
+        kept = {key: getattr(self.config, key) for key in IDENTIFYING}
+        return {
+            "source": self.origin,
+            "recipe": [described(name, recipe) | recipe.describe() for name, recipe in self.recipes.items()],
+            "annotator": described(self.config.annotator, self.annotator),
+            "preset": as_json(dataclasses.asdict(self.preset)),
+            **kept,
         }
-        kept = {key: getattr(self.config, key) for key in ("seed", "untagged", "image_format")}
-        return json.loads(json.dumps({**plug_ins, "preset": dataclasses.asdict(self.preset), **kept}, default=str))
+
+
+IDENTIFYING = ("seed", "untagged", "twins", "image_format", "near_duplicates")
+
+
+def described(name: str, plug_in: Any) -> dict[str, Any]:
+    """A plug-in's name and the options that decide what it does, as JSON values; files among them with their hash."""
+    fields = {key: value for key, value in dataclasses.asdict(plug_in).items() if key not in plug_in.transient_fields}
+    files = {key: sha256_of(value) for key, value in fields.items() if isinstance(value, Path) and value.is_file()}
+    return as_json({"name": name, **fields, **({"sha256": files} if files else {})})
+
+
+def as_json(value: Any) -> Any:
+    """A value as it comes back from JSON: tuples are lists, paths are text."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def sha256_of(file: Path) -> str:
+    """Hash of a file's content, in hex."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def plan_run(options: Mapping[str, Any]) -> Run:
@@ -85,24 +136,39 @@ def plan_run(options: Mapping[str, Any]) -> Run:
         ValueError: an unknown key, plug-in, preset or preset field (with the closest match), a missing or
             ill-typed value.
     """
-    own = field_names(DataGenConfig)
     if "source" not in options:
         raise ValueError(f"The option 'source' is required: source=... ({', '.join(SOURCES.names())}).")
+    options = dict(options)
+    for key in ("recipe", "formats"):  # one name needs no brackets
+        if isinstance(options.get(key), str):
+            options[key] = [options[key]]
+    recipe_classes = {str(name): RECIPES.get(str(name)) for name in options.get("recipe", ["listing"])}
+    writer_classes = [WRITERS.get(str(name)) for name in options.get("formats", [])]
     source_class = SOURCES.get(str(options["source"]))
-    recipe_class = RECIPES.get(str(options.get("recipe", "listing")))
     annotator_class = ANNOTATORS.get(str(options.get("annotator", "ground_truth")))
-    known = own.union(*map(field_names, (source_class, recipe_class, annotator_class)))
-    for key in options:
-        if key not in known:
-            raise ValueError(closest_match_message("option", key, known))
-    config = parse_options(DataGenConfig, {key: value for key, value in options.items() if key in own})
+    engine_class = ENGINES.get(str(options.get("engine", "processes")))
+    plug_ins = (source_class, annotator_class, engine_class, *recipe_classes.values(), *writer_classes)
+    refuse_unknown(options, field_names(DataGenConfig).union(*map(field_names, plug_ins)))
+    config = build(DataGenConfig, options)
+    if "cache" in field_names(annotator_class) and options.get("cache") is None:
+        options["cache"] = config.out / "answers"
     return Run(
         config=config,
         source=build(source_class, options),
-        recipe=build(recipe_class, options),
+        recipes={name: build(recipe_class, options) for name, recipe_class in recipe_classes.items()},
         annotator=build(annotator_class, options),
+        engine=build(engine_class, options),
         preset=changed_preset(config.preset, config.marks),
+        writers=tuple(build(writer_class, options) for writer_class in writer_classes),
     )
+
+
+def refuse_unknown(options: Iterable[str], known: Iterable[str]) -> None:
+    """A ValueError for a key that nothing declares, with the closest one that something does."""
+    known = set(known)
+    for key in options:
+        if key not in known:
+            raise ValueError(closest_match_message("option", key, known))
 
 
 def build(plug_in: type[P], options: Mapping[str, Any]) -> P:

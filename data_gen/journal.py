@@ -7,6 +7,7 @@ cut off.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Journal:
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
+        self.identity = identity
         self.entries: dict[str, Entry] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = self._whole_lines()
@@ -36,12 +38,22 @@ class Journal:
             self.append({"run": identity})
 
     def append(self, entry: Entry) -> None:
-        """Write one entry through to the operating system."""
+        """Write one entry through to the operating system; the same entry again changes nothing."""
         if "id" in entry:
+            if self.entries.get(entry["id"]) == entry:
+                return
             self.entries[entry["id"]] = entry
-        # What is no UTF-8 in a file name becomes \udcXX, which JSON reads back as it was.
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        with self.path.open("ab") as file:
+            file.write(line_of(entry))
+
+    def put_in_order(self, ids: Sequence[str]) -> None:
+        """Rewrite the file with these entries first, in this order: one line for each, whatever came before."""
+        ordered = {key: self.entries[key] for key in ids}
+        self.entries = ordered | {key: entry for key, entry in self.entries.items() if key not in ordered}
+        unfinished = self.path.with_name(f".{self.path.name}.part")
+        with unfinished.open("wb") as file:
+            file.writelines(map(line_of, [{"run": self.identity}, *self.entries.values()]))
+        unfinished.replace(self.path)
 
     def _whole_lines(self) -> list[Entry]:
         """The parsed lines; a last line without its end is cut off the file."""
@@ -70,6 +82,11 @@ class Journal:
                     f"{self.path.parent} holds a run with another {key}: {there.get(key)} there, {here.get(key)} here. "
                     "Choose another out=, or delete the folder."
                 )
+
+
+def line_of(entry: Entry) -> bytes:
+    """An entry as a line; what is no UTF-8 in a file name becomes an escape that JSON reads back as it was."""
+    return (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def flattened(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,64 +3,66 @@
     generate({"source": "coco", "images": "val2017", "annotations": "instances_val2017.json", "out": "som_val"})
 
 Images are independent of each other and of the worker that takes them, so a run that was killed and resumed, or spread
-over processes, writes the same data.json as one that was not.
+over processes or a cluster, writes the same bytes as one that was not.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_gen.checks import Rejected
 from data_gen.config import Run, plan_run
-from data_gen.contact_sheet import write_contact_sheet
+from data_gen.duplicates import near_duplicates
+from data_gen.engines.processes import batched, in_processes
+from data_gen.estimate import estimate
 from data_gen.journal import Entry, Journal
-from data_gen.recipes.base import Turn
-from data_gen.sources.base import FileSource, ImageRef
-from data_gen.writers import save_image, save_marked, write_lists
-from llava_som.images import ImageError
-from llava_som.marks.marker import mark_image
-from llava_som.marks.record import sidecar_path
-from llava_som.marks.render import fit_short_side
+from data_gen.requests import Rejected
+from data_gen.sources.base import ImageRef
+from data_gen.stages import Fingerprint, reject
+from data_gen.writers.lists import write_lists
+from llava_som.viewer.static import write_page
 
 logger = logging.getLogger(__name__)
 
 JOURNAL = "records.jsonl"
-OUTPUTS = ("images", "clean", "data.json", "eval.jsonl", "quarantine.jsonl", "summary.json", "index.html")
+LISTS = ("data.json", "eval.jsonl", "rejects.jsonl", "summary.json", "index.html", "README.md")
+OUTPUTS = ("images", "clean", "parquet", "shards", *LISTS)
 
 
 def generate(options: Mapping[str, Any], show_progress: bool = False) -> dict[str, Any]:
     """Make (or finish) the training set that the options describe; returns the content of its summary.json.
 
+    With `dry_run`, nothing is written and what the run would take is returned (see `estimate`).
+
     Raises:
         ValueError: an option is wrong, or the output folder holds another run. What is wrong with single images does
-            not stop the run: they go to quarantine.jsonl with the reason.
+            not stop the run: they go to rejects.jsonl with the reason.
+        OSError: the disk is full, a file may not be written, a server is gone. What is finished stays; the same call
+            goes on.
     """
     run = plan_run(options)
-    if isinstance(run.source, FileSource):
-        run.source.refuse_output(run.config.out)
-    refuse_foreign_files(run.config.out)
+    out = run.config.out
+    run.source.refuse_output(out)
+    refuse_foreign_files(out)
     refs = list(run.source.refs())[: run.config.limit]
-    journal = Journal(run.config.out / JOURNAL, run.identity())
-    todo = [ref for ref in refs if not is_finished(journal.entries.get(ref.id), run.config.out)]
-    if len(todo) < len(refs):
-        logger.info("%d of %d images were finished before; going on with the rest.", len(refs) - len(todo), len(refs))
-    finished = for_each(MakeRecord(run), todo, run.config.workers)
-    for entry in with_progress(finished, len(todo), "marking", show_progress):
+    if run.config.dry_run:
+        return estimate(run, refs)
+    journal = Journal(out / JOURNAL, run.identity())
+    repeated = reject_near_duplicates(run, refs, journal)
+    todo = [ref for ref in refs if ref.id not in repeated and not is_finished(journal.entries.get(ref.id), out)]
+    if before := len(refs) - len(todo) - len(repeated):
+        logger.info("%d of %d images were finished before; going on with the rest.", before, len(refs))
+    for entry in with_progress(run.engine.entries(run, todo), len(todo), "marking", show_progress):
         journal.append(entry)
+    journal.put_in_order([ref.id for ref in refs])
     entries = [journal.entries[ref.id] for ref in refs]
-    summary = write_lists(run.config.out, entries, run.identity())
-    write_contact_sheet(run.config.out, entries, run.config.contact_sheet)
+    summary = write_lists(run, entries)
+
+    write_page(out, entries, run.config.page)
     return summary
 
 
@@ -74,114 +76,34 @@ def refuse_foreign_files(out: Path) -> None:
 
 
 def is_finished(entry: Entry | None, out: Path) -> bool:
-    """Whether an earlier run made this record. What was set aside is tried again: the file may have been fixed."""
-    return (
-        entry is not None
-        and entry["status"] == "ok"
-        and all((out / entry[key]).exists() for key in ("image", "sidecar"))
-    )
+    """Whether an earlier run made this record. What was rejected is tried again: the cause may have been mended."""
+    if entry is None or entry["rejects"]:
+        return False
+    return all((out / entry[key]).exists() for key in ("image", "sidecar", "clean_image") if key in entry)
 
 
-@dataclass(frozen=True)
-class MakeRecord:
-    """One image to one journal entry, its files written; callable in any process."""
+def reject_near_duplicates(run: Run, refs: Sequence[ImageRef], journal: Journal) -> set[str]:
+    """Journal a reject for each image that is nearly the same as an earlier one, if the run asks; returns their ids.
 
-    run: Run
-
-    def __call__(self, ref: ImageRef) -> Entry:
-        """The entry: the finished record, or why there is none."""
-        try:
-            return self._record(ref)
-        except ImageError as error:
-            return self._set_aside(ref, "unusable image", error)
-        except Rejected as error:
-            return self._set_aside(ref, error.kind, error)
-        except ValueError as error:
-            return self._set_aside(ref, "annotation does not fit the image", error)
-
-    def _record(self, ref: ImageRef) -> Entry:
-        run, out = self.run, self.run.config.out
-        image = run.source.load(ref)
-        marked = mark_image(image, run.source.regions(ref, image), run.preset, run.config.seed)
-        if not marked.record.marks:
-            skipped = len(marked.record.skipped)
-            raise Rejected(
-                "no region to mark", f"{skipped} regions, all too small to mark" if skipped else "the source has none"
-            )
-        rng = Random(f"{run.config.seed}:{ref.id}")
-        turns = run.recipe.conversation(marked, run.annotator, rng)
-
-        name = f"{ref.id}{self._suffix(ref)}"
-        save_marked(marked, out / "images", name)
-        entry: Entry = {"id": ref.id, "status": "ok", "image": f"images/{name}"}
-        if run.config.untagged:
-            save_image(fit_short_side(image, run.preset.short_side), out / "clean", name)
-            entry["clean_image"] = f"clean/{name}"
-        entry["sidecar"] = sidecar_path(Path(entry["image"])).as_posix()
-        entry["marks"], entry["skipped"] = len(marked.record.marks), len(marked.record.skipped)
-        entry["sample"] = llava_sample(ref.id, entry["image"], turns)
-        return entry
-
-    def _suffix(self, ref: ImageRef) -> str:
-        chosen = self.run.config.image_format
-        return f".{chosen}" if chosen != "auto" else ".png" if ref.path is None else ".jpg"
-
-    def _set_aside(self, ref: ImageRef, kind: str, error: Exception) -> Entry:
-        file = str(ref.path or ref.id)
-        return {"id": ref.id, "status": "quarantined", "file": file, "kind": kind, "reason": str(error)}
-
-
-def llava_sample(record_id: str, image: str, turns: Sequence[Turn]) -> dict[str, Any]:
-    """A conversation in LLaVA's JSON format; `image` is relative to the folder of data.json."""
-    return {
-        "id": record_id,
-        "image": image,
-        "conversations": [{"from": turn.speaker, "value": turn.text} for turn in turns],
-    }
-
-
-def for_each(make: Callable[[ImageRef], Entry], refs: Iterable[ImageRef], workers: int) -> Iterator[Entry]:
-    """`make(ref)` of every ref, in this process or in `workers` new ones, as they finish.
-
-    Only a few refs per worker are under way at a time, so annotations are not copied long before they are needed.
+    This comes before any other work, so that no annotator is paid for a picture it has seen.
     """
-    if workers == 1:
-        yield from map(make, refs)
-        return
-    context = multiprocessing.get_context("spawn")  # a forked process must not use CUDA or inherit threads' locks
-    waiting = iter(refs)
-    with ProcessPoolExecutor(workers, context, initializer=_adopt, initargs=(make,)) as pool:
-        under_way: set[Future[Entry]] = {pool.submit(_make, ref) for ref in islice(waiting, 4 * workers)}
-        try:
-            while under_way:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                under_way |= {pool.submit(_make, ref) for ref in islice(waiting, len(done))}
-                yield from (future.result() for future in done)
-        except BrokenProcessPool as error:
-            raise OSError(
-                "A worker process died, perhaps for lack of memory. Use fewer workers; the run resumes."
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-_adopted: dict[str, Callable[[ImageRef], Entry]] = {}  # what this worker process does, sent to it once
-
-
-def _adopt(make: Callable[[ImageRef], Entry]) -> None:
-    _adopted["make"] = make
-
-
-def _make(ref: ImageRef) -> Entry:
-    return _adopted["make"](ref)
+    if run.config.near_duplicates is None:
+        return set()
+    fingerprints = dict(in_processes(Fingerprint(run.source), batched(refs, 16), run.config.workers))
+    found = near_duplicates([fingerprints[ref.id] for ref in refs], run.config.near_duplicates)
+    for index, first in found.items():
+        rejected = Rejected("near-duplicate image", f"of {refs[first].id}")
+        file = str(refs[index].path or refs[index].id)
+        journal.append({"id": refs[index].id, "file": file, "samples": [], "rejects": [reject(None, rejected)]})
+    return {refs[index].id for index in found}
 
 
 def with_progress(entries: Iterable[Entry], total: int, verb: str, show: bool) -> Iterator[Entry]:
-    """The entries unchanged, with a progress bar that also counts what is set aside."""
+    """The entries unchanged, with a progress bar that also counts what is rejected."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not show) as progress:
         task, rejected = progress.add_task(verb, total=total), 0
         for entry in entries:
             yield entry
-            rejected += entry["status"] == "quarantined"
-            progress.update(task, advance=1, description=f"{verb}, {rejected} set aside" if rejected else verb)
+            rejected += bool(entry["rejects"])
+            progress.update(task, advance=1, description=f"{verb}, {rejected} rejected" if rejected else verb)

@@ -5,23 +5,25 @@ This is what `llava-som tag` calls.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_gen.config import build, field_names
+from data_gen.config import build, changed_preset, described, field_names
+from data_gen.engines.processes import batched, in_processes
 from data_gen.journal import Entry
 from data_gen.pipeline import with_progress
 from data_gen.sources import SOURCES
 from data_gen.sources.base import FileSource, ImageRef
-from data_gen.writers import PILLOW_FORMATS, save_marked
-from llava_som.images import ImageError, resolve_inside
-from llava_som.marks.marker import mark_image
-from llava_som.marks.presets import Preset, get_preset
+from data_gen.stages import STOPS_THE_RUN, reject
+from data_gen.writers.files import save_marked, save_text
+from llava_som.images import STORED_FORMATS, resolve_inside
+from llava_som.marks.marker import MarkedImage, mark_image
+from llava_som.marks.presets import Preset
 from llava_som.marks.record import MarkRecord, sidecar_path
-from llava_som.quarantine import Quarantine
 from llava_som.registry import closest_match_message
 
 
@@ -30,9 +32,11 @@ def tag(
     out: str | Path,
     source: str,
     *,
-    preset: str = "paper",
+    preset: str = "clear",
+    marks: Mapping[str, Any] | None = None,
     seed: int = 0,
     force: bool = False,
+    workers: int = 1,
     show_progress: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
@@ -43,32 +47,33 @@ def tag(
         out: the folder to write; for one image also the name of the marked file (.jpg or .png).
         source: name of the region source.
         preset: name of the preset.
+        marks: fields of the preset to change.
         seed: passed to the source where it declares one, and kept in the sidecars.
         force: mark again what an earlier call with the same source, preset and seed has marked.
+        workers: processes; the output does not depend on it.
         show_progress: draw a progress bar.
         **options: options of the source (`annotations=` for coco and boxes); None counts as not given.
 
     Returns:
-        {"tagged", "kept" (marked earlier), "marks", "quarantined", "quarantined_by_reason"}.
+        {"tagged", "kept" (marked earlier), "marks", "rejected", "rejected_by_reason"}.
 
     Raises:
         ValueError: an unknown source, option or preset; for one image also whatever is wrong with that image.
     """
     plug_in = file_source(source, {**options, "images": Path(inputs), "seed": seed})
-    tagger = Tagger(plug_in, source, get_preset(preset), seed, Path(out))
+    tagger = Tagger(plug_in, source, changed_preset(preset, marks or {}), seed, Path(out))
     plug_in.refuse_output(tagger.out)
-    if plug_in.images.is_file():
-        return {**count([tagger.mark(ref) for ref in plug_in.refs()]), "kept": 0}
     refs = plug_in.refs()
+    if plug_in.images.is_file():
+        if len(refs) > 1 and Path(out).suffix in STORED_FORMATS:
+            raise ValueError(f"{out}: {plug_in.images} gives {len(refs)} images. Give a folder to write them to.")
+        entries = [tagger.mark(ref) for ref in refs]
+        return {**count(entries), "kept": 0}
     todo = [ref for ref in refs if force or not tagger.is_marked(ref)]
-    rejected = tagger.out / "quarantine.jsonl"
-    rejected.unlink(missing_ok=True)  # what an earlier call set aside is tried again
-    quarantine = Quarantine(rejected)
-    entries = []
-    for entry in with_progress(map(tagger, todo), len(todo), "tagging", show_progress):
-        if entry["status"] == "quarantined":
-            quarantine.add(entry["id"], entry["file"], entry["reason"])
-        entries.append(entry)
+    finished = in_processes(tagger, batched(todo, 1), workers)
+    found = {entry["id"]: entry for entry in with_progress(finished, len(todo), "tagging", show_progress)}
+    entries = [found[ref.id] for ref in todo]
+    write_rejects(tagger.out / "rejects.jsonl", entries)
     return {**count(entries), "kept": len(refs) - len(todo)}
 
 
@@ -77,7 +82,7 @@ def file_source(name: str, options: dict[str, Any]) -> FileSource:
     source_class = SOURCES.get(name)
     if not issubclass(source_class, FileSource):
         raise ValueError(
-            f"source={name} draws its own images, there is nothing to tag. Use `llava-som synth source={name}`."
+            f"source={name} makes its own images, there is nothing to tag. Use `llava-som synth source={name}`."
         )
     given = {key: value for key, value in options.items() if value is not None}
     known = field_names(source_class) | {"seed"}
@@ -96,14 +101,22 @@ class Tagger:
     preset: Preset
     seed: int
     out: Path
+    origin: dict[str, Any] = field(init=False)
 
-    def __call__(self, ref: ImageRef) -> Entry:
-        """Mark one image of many: what is wrong with it becomes an entry, not an error."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", described(self.source_name, self.source))
+
+    def __call__(self, refs: Sequence[ImageRef]) -> list[Entry]:
+        """Mark a batch of many images: what is wrong with one becomes its reject, not an error."""
+        return [self._entry(ref) for ref in refs]
+
+    def _entry(self, ref: ImageRef) -> Entry:
         try:
             return self.mark(ref)
-        except ValueError as error:
-            kind = "unusable image" if isinstance(error, ImageError) else "annotation does not fit the image"
-            return {"id": ref.id, "status": "quarantined", "file": str(ref.path), "kind": kind, "reason": str(error)}
+        except STOPS_THE_RUN:
+            raise
+        except Exception as error:
+            return {"id": ref.id, "file": str(ref.path), "rejects": [reject(None, error)]}
 
     def mark(self, ref: ImageRef) -> Entry:
         """Mark one image and write it with its sidecar; an image without regions is written without marks."""
@@ -114,22 +127,23 @@ class Tagger:
             raise ValueError(f"{target}: would be written over by its own marked copy. Choose another output folder.")
         image = self.source.load(ref)
         marked = mark_image(image, self.source.regions(ref, image), self.preset, self.seed)
-        path = save_marked(marked, target.parent, target.name)
-        return {"id": ref.id, "status": "ok", "marks": len(marked.record.marks), "image": str(path)}
+        record = marked.record.model_copy(update={"origin": self.origin})
+        path = save_marked(MarkedImage(marked.image, record), target.parent, target.name)
+        return {"id": ref.id, "file": str(ref.path), "marks": len(record.marks), "image": str(path), "rejects": []}
 
     def target(self, ref: ImageRef) -> Path:
         """Where the marked image goes: PNG stays PNG, everything else becomes JPEG."""
         if self.source.images.is_file() and self.out.suffix and not self.out.is_dir():
-            if self.out.suffix not in PILLOW_FORMATS:
+            if self.out.suffix not in STORED_FORMATS:
                 raise ValueError(
-                    f"{self.out}: a marked image is written as {' or '.join(PILLOW_FORMATS)}, or give a folder."
+                    f"{self.out}: a marked image is written as {' or '.join(STORED_FORMATS)}, or give a folder."
                 )
             return self.out
         suffix = ".png" if ref.path is not None and ref.path.suffix.lower() == ".png" else ".jpg"
         return resolve_inside(f"{ref.id}{suffix}", self.out)
 
     def is_marked(self, ref: ImageRef) -> bool:
-        """Whether an earlier run wrote this image with the same source, preset and seed."""
+        """Whether an earlier run wrote this image with the same source and options, preset and seed."""
         target = self.target(ref)
         if not target.exists() or not sidecar_path(target).exists():
             return False
@@ -137,16 +151,27 @@ class Tagger:
             record = MarkRecord.load(sidecar_path(target))
         except ValueError:  # a damaged sidecar is written again
             return False
-        sources = {region.source for region in (*record.marks, *record.skipped)}
-        return (record.preset, record.seed) == (self.preset, self.seed) and sources <= {self.source_name}
+        return (record.preset, record.seed, record.origin) == (self.preset, self.seed, self.origin)
+
+
+def write_rejects(path: Path, entries: Sequence[Entry]) -> None:
+    """One line for each image that could not be tagged; no file when there is none."""
+    lines = [
+        json.dumps({"id": entry["id"], "file": entry["file"], **rejected}, ensure_ascii=False) + "\n"
+        for entry in entries
+        for rejected in entry["rejects"]
+    ]
+    path.unlink(missing_ok=True)
+    if lines:
+        save_text("".join(lines), path)
 
 
 def count(entries: Sequence[Entry]) -> dict[str, Any]:
     """Counts of a tagging run."""
-    rejected = [entry["kind"] for entry in entries if entry["status"] == "quarantined"]
+    rejected = [rejected["kind"] for entry in entries for rejected in entry["rejects"]]
     return {
         "tagged": len(entries) - len(rejected),
-        "marks": sum(entry["marks"] for entry in entries if entry["status"] == "ok"),
-        "quarantined": len(rejected),
-        "quarantined_by_reason": dict(Counter(rejected).most_common()),
+        "marks": sum(entry.get("marks", 0) for entry in entries),
+        "rejected": len(rejected),
+        "rejected_by_reason": dict(Counter(rejected).most_common()),
     }

@@ -28,19 +28,30 @@ Dtype = Annotated[str, typer.Option(help="float32, bfloat16 ...; auto is bfloat1
 Attention = Annotated[str, typer.Option(help="sdpa, eager, flash_attention_2 ...; auto leaves it to transformers.")]
 
 
-@app.command(epilog="Example: llava-som tag photos/ -o tagged/ --source coco --annotations instances_val2017.json")
+@app.command(
+    context_settings={"allow_extra_args": True},
+    epilog="Example: llava-som tag val2017/ -o tagged/ --source coco --annotations instances_val2017.json "
+    "marks.draw=[mark,mask] workers=8",
+)
 def tag(
+    context: typer.Context,
     image_or_folder: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write (or a file name, for one image).")],
-    source: Annotated[str, typer.Option(help="Where regions come from: classical, coco, sam, boxes.")] = "classical",
+    source: Annotated[str, typer.Option(help="Where regions come from; synth --help lists them.")] = "classical",
     annotations: Annotated[Path | None, typer.Option(help="Annotation file of the sources coco and boxes.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Model of the source sam.")] = None,
-    preset: Annotated[str, typer.Option(help="How marks look and what is skipped.")] = "paper",
+    checkpoint: Annotated[str | None, typer.Option(help="Model of the sources sam, panoptic and grounding.")] = None,
+    preset: Annotated[str, typer.Option(help="How marks look: clear, paper or ui.")] = "clear",
     seed: Annotated[int, typer.Option(help="Same input and seed, same bytes out.")] = 0,
     force: Annotated[bool, typer.Option(help="Mark again what an earlier call has marked.")] = False,
 ) -> None:
-    """Draw numbered tags on images; writes each tagged image and <name>.marks.json beside it."""
+    """Draw numbered tags on images; writes each tagged image and <name>.marks.json beside it.
+
+    Further words are key=value: any option of the source, workers=N, and marks.FIELD=... to change the preset.
+    """
+    from llava_som.config_file import read_options
+
     tagging = importlib.import_module("data_gen.tagging")
+    named = {"annotations": annotations, "checkpoint": checkpoint}
     summary = tagging.tag(
         image_or_folder,
         out,
@@ -49,12 +60,11 @@ def tag(
         seed=seed,
         force=force,
         show_progress=True,
-        annotations=annotations,
-        checkpoint=checkpoint,
+        **{**named, **read_options(context.args)},
     )
     print(f"{summary['tagged']} image(s) tagged with {summary['marks']} marks, {summary['kept']} kept from before.")
-    for reason, count in summary["quarantined_by_reason"].items():
-        print(f"{count} set aside: {reason} (see {out / 'quarantine.jsonl'})")
+    for reason, count in summary["rejected_by_reason"].items():
+        print(f"{count} rejected: {reason} (see {out / 'rejects.jsonl'})")
     if not summary["tagged"] + summary["kept"]:
         raise typer.Exit(1)
 
@@ -62,19 +72,25 @@ def tag(
 @app.command(context_settings=PASS_THROUGH)
 def synth(context: typer.Context) -> None:
     """Make training data from marked images: the same as python -m data_gen."""
-    _run_sibling("data_gen", context)
+    _run_sibling("data_gen.__main__", context)
+
+
+@app.command(context_settings=PASS_THROUGH)
+def mix(context: typer.Context) -> None:
+    """Mix training files with weights: the same as python -m data_gen.mix."""
+    _run_sibling("data_gen.mix", context)
 
 
 @app.command(context_settings=PASS_THROUGH)
 def train(context: typer.Context) -> None:
     """Train a model: the same as python -m train."""
-    _run_sibling("train", context)
+    _run_sibling("train.__main__", context)
 
 
 @app.command("eval", context_settings=PASS_THROUGH)
 def evaluate(context: typer.Context) -> None:
     """Measure a model on benchmarks: the same as python -m eval."""
-    _run_sibling("eval", context)
+    _run_sibling("eval.__main__", context)
 
 
 @app.command(epilog="Example: llava-som chat llava-hf/llava-1.5-7b-hf --image photo.jpg")
@@ -93,22 +109,34 @@ def chat(
     run(load_assistant(model, device, dtype, attn_implementation), list(image or []), max_new_tokens)
 
 
-@app.command(epilog="Example: llava-som show data.json --model outputs/model | llava-som show tagged/photo.marks.json")
+@app.command(
+    epilog="Example: llava-som show som_val/ | llava-som show som_val/ -o page.html | "
+    "llava-som show data.json --model outputs/model"
+)
 def show(
-    path: Annotated[Path, typer.Argument(help="Training data (.json, .jsonl, .parquet), or a .marks.json sidecar.")],
-    model: Annotated[str | None, typer.Option(help="For data: the checkpoint whose chat template renders it.")] = None,
-    image_root: Annotated[Path | None, typer.Option(help="For data: folder of its images.")] = None,
-    count: Annotated[int, typer.Option("-n", "--count", help="How many samples.")] = 3,
-    clean_image: Annotated[Path | None, typer.Option(help="For a sidecar: redraw its marks on this image ...")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="... and write it here.")] = None,
+    path: Annotated[Path, typer.Argument(help="Data or tagged images (a folder), a data file, or a .marks.json.")],
+    model: Annotated[str | None, typer.Option(help="Print samples as this checkpoint reads them instead.")] = None,
+    image_root: Annotated[Path | None, typer.Option(help="For a data file: folder of its images.")] = None,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, help="How many: of a page's records (24), of samples (3).")
+    ] = None,
+    clean_image: Annotated[Path | None, typer.Option(help="For a sidecar: redraw its marks on this image.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write a page (or that image) here; serve nothing.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; another one lets others look.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8642,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the browser at it.")] = False,
 ) -> None:
-    """Show what a model would be trained on, token by token, or which marks an image carries."""
+    """Show a dataset in the browser, what a model is trained on token by token, or the marks of a sidecar."""
     from llava_som import show as views
 
     if path.name.endswith(".marks.json"):
         views.show_marks(path, clean_image, out)
+    elif model is not None:
+        views.show_samples(path, model, image_root, count or 3)
     else:
-        views.show_samples(path, model, image_root, count)
+        views.show_dataset(path, image_root, count or 24, out, host, port, open_browser)
 
 
 @app.command(epilog="Example: llava-som convert liuhaotian/llava-v1.5-7b outputs/llava-7b --to llava")
@@ -134,9 +162,9 @@ def doctor() -> None:
     print_report()
 
 
-def _run_sibling(package: str, context: typer.Context) -> None:
-    """Hand all words to `python -m package`, and its exit status back."""
-    raise typer.Exit(importlib.import_module(f"{package}.__main__").main(context.args) or 0)
+def _run_sibling(module: str, context: typer.Context) -> None:
+    """Hand all words to the `main` of a module in a sibling package, and its exit status back."""
+    raise typer.Exit(importlib.import_module(module).main(context.args) or 0)
 
 
 def main(argv: list[str] | None = None) -> None:

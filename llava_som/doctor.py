@@ -17,6 +17,8 @@ CORE_PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "deepspee
 OPTIONAL_PACKAGES = {  # import name: (distribution, extra, what it is for)
     "skimage": ("scikit-image", "gen", "the region source `classical`"),
     "pycocotools": ("pycocotools", "gen", "checking RLE masks against COCO's own code"),
+    "openai": ("openai", "gen", "the annotator `openai_compatible`"),
+    "ray": ("ray", "gen", "engine=ray: many machines"),
     "lmms_eval": ("lmms-eval", "eval", "benchmarks"),
     "matplotlib": ("matplotlib", "train", "the loss curve"),
     "ninja": ("ninja", "train", "DeepSpeed's compiled operators"),

@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -14,23 +10,16 @@ from PIL import Image
 from data_gen.pipeline import generate
 from data_gen.sources.scenes import SceneSource
 from llava_som.marks import MarkRecord, parse_listing
-from tests.unit.data_gen.inputs import write_photos, write_voc
+from tests.unit.data_gen.inputs import lines, tree, write_photos, write_voc
 
 SMALL_MARKS = {"short_side": 96, "font_px": 15, "min_area": 20}
-SCENES = {"source": "scenes", "count": 8, "marks": SMALL_MARKS, "contact_sheet": 3}
-
-
-def tree(folder, without=("records.jsonl",)):
-    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in without)
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-
-
-def lines(file):
-    return [json.loads(line) for line in file.read_text().splitlines()]
+SCENES = {"source": "scenes", "count": 8, "preset": "paper", "marks": SMALL_MARKS, "page": 3}
 
 
 def test_a_coco_photo_becomes_a_record_that_its_sidecar_proves(tmp_path):
-    summary = generate({"source": "coco", **write_voc(tmp_path), "out": tmp_path / "out", "untagged": True})
+    summary = generate(
+        {"source": "coco", "preset": "paper", **write_voc(tmp_path), "out": tmp_path / "out", "untagged": True}
+    )
     (sample,) = json.loads((tmp_path / "out" / "data.json").read_text())
     (evaluation,) = lines(tmp_path / "out" / "eval.jsonl")
     record = MarkRecord.load(tmp_path / "out" / evaluation["sidecar"])
@@ -42,44 +31,21 @@ def test_a_coco_photo_becomes_a_record_that_its_sidecar_proves(tmp_path):
     assert tagged.size == clean.size == record.size == (853, 640)
     assert np.abs(np.asarray(tagged, int) - np.asarray(record.redraw(clean), int)).mean() < 2
     page = (tmp_path / "out" / "index.html").read_text()
-    assert 'src="images/voc.jpg"' in page and "diningtable" in page and "http" not in page
+    assert "images/voc.jpg" in page and "diningtable" in page
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path):
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
-        generate({**SCENES, "seed": seed, "untagged": True, "out": tmp_path / out})
-    pages = ("records.jsonl", "index.html")  # the page's title is the folder's name
-    assert tree(tmp_path / "a", pages) == tree(tmp_path / "b", pages)
-    assert (tmp_path / "a" / "data.json").read_bytes() != (tmp_path / "c" / "data.json").read_bytes()
+        generate({**SCENES, "seed": seed, "untagged": True, "out": tmp_path / out / "scenes"})
+    a, b, c = (tree(tmp_path / out) for out in "abc")
+    assert a == b
+    assert a["scenes/data.json"] != c["scenes/data.json"]
 
 
 def test_processes_change_nothing(tmp_path):
     for workers in (1, 2):
         generate({**SCENES, "workers": workers, "out": tmp_path / str(workers) / "out"})
     assert tree(tmp_path / "1" / "out") == tree(tmp_path / "2" / "out")
-
-
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path):
-    options = {"source": "scenes", "count": 150, "marks": SMALL_MARKS, "contact_sheet": 3}
-    words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
-    journal = tmp_path / "killed" / "out" / "records.jsonl"
-    command = [sys.executable, "-m", "data_gen", *words, f"out={journal.parent}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") > 10):
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    finished = journal.read_bytes().count(b"\n") - 1
-    assert 10 <= finished < 150 and not (journal.parent / "data.json").exists()
-    with journal.open("a") as file:
-        file.write('{"id": "scene-000149", "sta')  # what a kill in the middle of a line leaves
-
-    generate({**options, "out": journal.parent})
-    ids = [entry["id"] for entry in lines(journal)[1:]]
-    assert len(ids) == len(set(ids)) == 150  # nothing was made twice
-    generate({**options, "out": tmp_path / "whole" / "out"})
-    assert tree(journal.parent) == tree(tmp_path / "whole" / "out")
 
 
 def test_a_run_is_extended_but_never_mixed_with_another(tmp_path):
@@ -98,7 +64,7 @@ def test_a_run_is_extended_but_never_mixed_with_another(tmp_path):
         generate({**SCENES, "out": tmp_path})
 
 
-def test_every_bad_input_is_set_aside_with_its_reason_and_the_rest_goes_on(tmp_path, monkeypatch):
+def test_every_bad_input_is_rejected_with_its_reason_and_the_rest_goes_on(tmp_path, monkeypatch):
     photos = write_photos(tmp_path / "photos")
     (photos / "coffee.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:900])
     (photos / "text.jpg").write_text("not an image")
@@ -121,11 +87,12 @@ def test_every_bad_input_is_set_aside_with_its_reason_and_the_rest_goes_on(tmp_p
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
 
-    options = {"source": "boxes", "images": photos, "annotations": tmp_path / "boxes.json", "out": tmp_path / "out"}
+    options = {"source": "boxes", "images": photos, "annotations": tmp_path / "boxes.json", "preset": "paper"}
+    options["out"] = tmp_path / "out"
     summary = generate(options)
     good = {sample["id"] for sample in json.loads((tmp_path / "out" / "data.json").read_text())}
     assert good == {"astronaut", "mode-C", "mode-P", "mode-I", "turned", "moving"}
-    reasons = {line["file"]: line["reason"] for line in lines(tmp_path / "out" / "quarantine.jsonl")}
+    reasons = {line["file"]: line["reason"] for line in lines(tmp_path / "out" / "rejects.jsonl")}
     expected = {
         "coffee.jpg": "corrupt or cut short",
         "text.jpg": "is not an image",
@@ -136,20 +103,69 @@ def test_every_bad_input_is_set_aside_with_its_reason_and_the_rest_goes_on(tmp_p
         "empty.png": "the source has none",
         "nameless.png": "no class name for mark 1",
     }
-    assert reasons.keys() == expected.keys() and summary["quarantined"] == len(expected)
+    assert reasons.keys() == expected.keys() and summary["rejected"] == len(expected)
     for file, part in expected.items():
         assert part in reasons[file]
-    assert summary["quarantined_by_reason"] == {
+    assert summary["rejected_by_reason"] == {
         "unusable image": 5,
         "annotation does not fit the image": 1,
         "no region to mark": 1,
-        "region without a name": 1,
+        "the annotation does not know": 1,
     }
 
     monkeypatch.undo()  # allows the large image
     write_photos(photos)  # and the owner repairs a file: the next run takes both in
     assert generate(options)["records"] == 8
-    assert "coffee.jpg" not in {line["file"] for line in lines(tmp_path / "out" / "quarantine.jsonl")}
+    assert "coffee.jpg" not in {line["file"] for line in lines(tmp_path / "out" / "rejects.jsonl")}
+
+
+def test_several_recipes_and_twins_share_an_image(tmp_path):
+    summary = generate({**SCENES, "count": 4, "recipe": ["listing", "qa"], "twins": True, "out": tmp_path})
+    samples = json.loads((tmp_path / "data.json").read_text())
+    assert len(samples) == summary["records"] == 16 and summary["images"] == 4
+    first = {sample["id"]: sample for sample in samples[:4]}
+    assert set(first) == {f"scene-000000:{recipe}{twin}" for recipe in ("listing", "qa") for twin in ("", ":untagged")}
+    tagged, twin = first["scene-000000:qa"], first["scene-000000:qa:untagged"]
+    assert twin["conversations"] == tagged["conversations"]
+    assert (tagged["image"], twin["image"]) == ("images/scene-000000.png", "clean/scene-000000.png")
+    assert (tmp_path / "clean" / "scene-000000.png").exists()
+
+
+def test_what_nobody_foresaw_costs_one_image_and_is_logged(tmp_path, monkeypatch, caplog):
+    regions = SceneSource.regions
+
+    def stumble(self, ref, image):
+        return [][1] if ref.id == "scene-000002" else regions(self, ref, image)
+
+    monkeypatch.setattr(SceneSource, "regions", stumble)
+    assert generate({**SCENES, "out": tmp_path})["records"] == 7
+    (rejected,) = lines(tmp_path / "rejects.jsonl")
+    assert (rejected["id"], rejected["kind"]) == ("scene-000002", "unexpected error")
+    assert "IndexError" in rejected["reason"] and "report it" in caplog.text and "Traceback" in caplog.text
+
+
+def test_near_duplicates_are_left_out_before_anything_is_paid(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    Image.open(photos / "chelsea.jpg").save(photos / "zz-again.jpg", quality=60)
+    boxes = {file.name: [{"bbox": [10, 10, 120, 80], "name": "thing"}] for file in sorted(photos.iterdir())}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    options = {"source": "boxes", "images": photos, "annotations": tmp_path / "boxes.json", "near_duplicates": 4}
+    for _ in range(2):
+        assert generate({**options, "out": tmp_path / "out"})["records"] == 3
+        (rejected,) = lines(tmp_path / "out" / "rejects.jsonl")
+        assert (rejected["id"], rejected["kind"]) == ("zz-again", "near-duplicate image")
+        assert "of chelsea" in rejected["reason"] and not (tmp_path / "out" / "images" / "zz-again.jpg").exists()
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path):
+    options = {**SCENES, "count": 50, "recipe": ["listing", "qa"], "out": tmp_path / "out", "dry_run": True}
+    found = generate(options)
+    assert (found["images"], found["sampled"], found["requests"], found["cost"]) == (50, 20, 100, 0)
+    assert not (tmp_path / "out").exists()
+    served = {"annotator": "openai_compatible", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    prices = {"price_per_million_prompt": 2.5, "price_per_million_completion": 10}
+    found = generate({**options, **served, **prices})
+    assert found["prompt_tokens"] > 50 * 100 and found["cost"] > 0
 
 
 def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
@@ -186,6 +202,10 @@ def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
         ({"source": "scenes", "out": "x", "area": [0, 0.1]}, "area="),
         ({"source": "scenes", "out": "x", "background": [9, 300]}, "background="),
         ({"source": "scenes", "out": "x", "workers": 0}, "workers=0"),
+        ({"source": "scenes", "out": "x", "engine": "spark"}, "Unknown engine 'spark'"),
+        ({"source": "scenes", "out": "x", "formats": ["parket"]}, "Did you mean 'parquet'"),
+        ({"source": "scenes", "out": "x", "recipe": ["listing", "listing"]}, "each once"),
+        ({"source": "scenes", "out": "x", "near_duplicates": 40}, "near_duplicates=40"),
         ({"source": "scenes", "out": "x", "image_format": "gif"}, "image_format='gif'"),
         ({"source": "classical", "out": "x"}, "'images' is required"),
     ],
@@ -208,7 +228,8 @@ def test_files_that_no_run_made_are_never_written_over(tmp_path):
 
 def test_any_file_name_is_carried_or_set_aside(tmp_path):
     photo = write_photos(tmp_path / "photos") / "coffee.jpg"
-    names = ["日本 ünï.jpg", "line\u2028break.jpg", os.fsdecode(b"stray\xff.jpg")]
+    long = f"{'l' * 244}.jpg"  # a legal name, but its sidecar's would not be
+    names = ["日本 ünï.jpg", "line\u2028break.jpg", os.fsdecode(b"stray\xff.jpg"), long]
     for name in names:
         (photo.parent / name).write_bytes(photo.read_bytes())
     boxes = {name: [{"bbox": [10, 10, 120, 80], "name": "thing"}] for name in names}
@@ -216,5 +237,6 @@ def test_any_file_name_is_carried_or_set_aside(tmp_path):
     options = {"source": "boxes", "images": photo.parent, "annotations": tmp_path / "boxes.json"}
     for _ in range(2):  # the second time from the journal
         assert generate({**options, "out": tmp_path / "out"})["records"] == 2
-        (aside,) = lines(tmp_path / "out" / "quarantine.jsonl")
-        assert aside["file"] == names[2] and "not valid UTF-8" in aside["reason"]
+        stray, lengthy = lines(tmp_path / "out" / "rejects.jsonl")
+        assert stray["file"] == names[2] and "not valid UTF-8" in stray["reason"]
+        assert lengthy["file"] == long and "name is too long" in lengthy["reason"]

@@ -6,7 +6,7 @@ from PIL import Image
 from data_gen.pipeline import generate
 from data_gen.tagging import tag
 from llava_som.marks import MarkRecord
-from tests.unit.data_gen.inputs import write_boxes, write_photos, write_voc
+from tests.unit.data_gen.inputs import tree, write_boxes, write_photos, write_voc
 
 
 def test_one_image_is_written_with_its_sidecar_beside_it(tmp_path):
@@ -33,20 +33,21 @@ def test_a_folder_sets_bad_files_aside_and_is_resumed(tmp_path):
     (photos / "broken.jpg").write_bytes(b"broken")
     out = tmp_path / "out"
     first = tag(photos, out, "classical")
-    assert (first["tagged"], first["kept"], first["quarantined"]) == (4, 0, 1)
-    assert first["quarantined_by_reason"] == {"unusable image": 1}
+    assert (first["tagged"], first["kept"], first["rejected"]) == (4, 0, 1)
+    assert first["rejected_by_reason"] == {"unusable image": 1}
     assert (out / "sub" / "coffee.png").exists() and (out / "sub" / "coffee.marks.json").exists()
-    assert json.loads((out / "quarantine.jsonl").read_text())["file"] == "broken.jpg"
+    assert json.loads((out / "rejects.jsonl").read_text())["file"] == "broken.jpg"
 
     assert tag(photos, out, "classical")["kept"] == 4
     assert tag(photos, out, "classical", force=True)["tagged"] == 4
+    assert tag(photos, out, "classical", max_regions=5)["kept"] == 0  # other options find other regions
     other_seed = tag(photos, out, "classical", seed=1)
     assert (other_seed["tagged"], other_seed["kept"]) == (4, 0)
 
     (out / "coffee.marks.json").write_text('{"version"')  # damaged: this one is marked again
     (photos / "broken.jpg").unlink()
     assert tag(photos, out, "classical", seed=1)["tagged"] == 1
-    assert not (out / "quarantine.jsonl").exists()
+    assert not (out / "rejects.jsonl").exists()
 
 
 def test_marks_of_another_source_are_not_kept(tmp_path):
@@ -55,6 +56,15 @@ def test_marks_of_another_source_are_not_kept(tmp_path):
     assert tag(paths["images"], tmp_path / "out", "boxes", annotations=paths["annotations"])["tagged"] == 1
     record = MarkRecord.load(tmp_path / "out" / "astronaut.marks.json")
     assert {mark.source for mark in record.marks} == {"boxes"}
+
+
+def test_processes_change_nothing_and_presets_can_be_changed(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    for workers in (1, 2):
+        tag(photos, tmp_path / f"out{workers}", "classical", workers=workers, marks={"draw": ["mark", "mask"]})
+    assert tree(tmp_path / "out1") == tree(tmp_path / "out2")
+    record = MarkRecord.load(tmp_path / "out1" / "coffee.marks.json")
+    assert record.preset.name == "clear (changed)" and record.origin["name"] == "classical"
 
 
 def test_a_marked_image_is_never_marked_over_itself(tmp_path):
@@ -92,7 +102,7 @@ def test_output_never_becomes_input(tmp_path):
         ({"inputs": "broken.jpg"}, "broken.jpg: is not an image"),
         ({"inputs": "gone.jpg"}, "gone.jpg: no such file or folder"),
         ({"source": "clasical"}, "Did you mean 'classical'"),
-        ({"source": "scenes"}, "source=scenes draws its own images.*synth"),
+        ({"source": "scenes"}, "source=scenes makes its own images.*synth"),
         ({"source": "coco"}, "'annotations' is required"),
         ({"preset": "papper"}, "Did you mean 'paper'"),
         ({"max_region": 4}, "Did you mean 'max_regions'"),

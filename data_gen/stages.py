@@ -1,0 +1,207 @@
+"""The two stages of a run, each a function from a batch of records to a batch of records: mark images, then annotate.
+
+A stage knows nothing of processes, threads or clusters; an engine (data_gen.engines) carries it there. What is wrong
+with one image becomes a reject of that image. What is wrong with the machine (a full disk, a missing checkpoint, a
+wrong key) is an OSError, ImportError or ValueError of the annotator, and stops the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from data_gen.annotators.base import Annotator
+from data_gen.config import Run
+from data_gen.duplicates import difference_hash, file_hash
+from data_gen.journal import Entry
+from data_gen.requests import Answer, Conversation, EncodedImage, Rejected, Request, Tagged, Turn
+from data_gen.sources.base import FileSource, ImageRef, RegionSource
+from data_gen.writers.files import save_image, save_marked
+from llava_som.images import ImageError, resolve_inside
+from llava_som.marks.marker import MarkedImage, mark_image
+from llava_som.marks.record import MarkRecord, sidecar_path
+from llava_som.marks.render import fit_image
+
+logger = logging.getLogger(__name__)
+
+STOPS_THE_RUN = (OSError, ImportError)
+
+
+@dataclass(frozen=True)
+class MarkImages:
+    """Images to tagged images with sidecars, written to the output folder."""
+
+    run: Run
+
+    def __call__(self, refs: Sequence[ImageRef]) -> list[Entry]:
+        """One entry for each ref: the files that were written, or why there are none."""
+        return [self._entry(ref) for ref in refs]
+
+    def _entry(self, ref: ImageRef) -> Entry:
+        entry: Entry = {"id": ref.id, "file": str(ref.path or ref.id), "samples": [], "rejects": []}
+        try:
+            return entry | self._write(ref)
+        except STOPS_THE_RUN:
+            raise
+        except Exception as error:
+            return entry | {"rejects": [reject(None, error)]}
+
+    def _write(self, ref: ImageRef) -> Entry:
+        run, out = self.run, self.run.config.out
+        image, marked = mark(run, ref)
+        name = f"{ref.id}{run.suffix}"
+        save_marked(marked, out / "images", name)
+        written: Entry = {"image": f"images/{name}"}
+        written["sidecar"] = sidecar_path(Path(written["image"])).as_posix()
+        if run.config.untagged or run.config.twins:
+            save_image(fit_image(image, marked.record.preset), out / "clean", name)
+            written["clean_image"] = f"clean/{name}"
+        sources = sorted({found.source for found in marked.record.marks})
+        return written | {
+            "marks": len(marked.record.marks),
+            "skipped": len(marked.record.skipped),
+            "sources": sources,
+        }
+
+
+def mark(run: Run, ref: ImageRef) -> tuple[Any, MarkedImage]:
+    """The image of a ref, and its tagged copy.
+
+    Raises:
+        ValueError: an unusable image, an annotation that does not fit it, or no region that can be marked.
+    """
+    image = run.source.load(ref)
+    marked = mark_image(image, run.source.regions(ref, image), run.preset, run.config.seed)
+    if not marked.record.marks:
+        reasons = "; ".join(sorted({skipped.reason for skipped in marked.record.skipped}))
+        raise Rejected("no region to mark", reasons or "the source has none")
+    record = marked.record.model_copy(update={"origin": run.origin})
+    return image, MarkedImage(marked.image, record)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Images to (id, fingerprint) for finding near-duplicates; an image that cannot be opened has None."""
+
+    source: RegionSource
+
+    def __call__(self, refs: Sequence[ImageRef]) -> list[tuple[str, int | None]]:
+        """One pair for each ref."""
+        return [(ref.id, self._fingerprint(ref)) for ref in refs]
+
+    def _fingerprint(self, ref: ImageRef) -> int | None:
+        try:
+            if isinstance(self.source, FileSource) and ref.path is not None:
+                return file_hash(resolve_inside(ref.path, self.source.root))
+            return difference_hash(self.source.load(ref))
+        except ValueError:  # the run itself will say what is wrong with it
+            return None
+
+
+@dataclass(frozen=True)
+class Annotate:
+    """Tagged images to training conversations: every recipe of the run asks, the annotator answers."""
+
+    run: Run
+
+    def __call__(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries with their samples and rejects; an entry that has no tagged image passes unchanged."""
+        asked = [(entry, recipe) for entry in entries if "image" in entry for recipe in self.run.recipes]
+        tagged = {entry["id"]: self._tagged(entry) for entry in entries if "image" in entry}
+        conversations = [self._open(tagged[entry["id"]], recipe) for entry, recipe in asked]
+        finished = {entry["id"]: {**entry, "samples": [], "rejects": list(entry["rejects"])} for entry in entries}
+        for (entry, recipe), outcome in zip(asked, hold(conversations, self.run.annotator), strict=True):
+            self._record(finished[entry["id"]], recipe, outcome)
+        return list(finished.values())
+
+    def _tagged(self, entry: Entry) -> Tagged:
+        out = self.run.config.out
+        return Tagged(entry["id"], EncodedImage.read(out / entry["image"]), MarkRecord.load(out / entry["sidecar"]))
+
+    def _open(self, tagged: Tagged, recipe: str) -> Conversation:
+        rng = Random(f"{self.run.config.seed}:{tagged.id}:{recipe}")
+        return self.run.recipes[recipe].conversation(tagged, rng)
+
+    def _record(self, entry: Entry, recipe: str, outcome: Outcome) -> None:
+        """Add what came of one recipe to the entry, in place."""
+        if outcome.prompt_tokens or outcome.completion_tokens:
+            usage = entry.setdefault("usage", {"prompt_tokens": 0, "completion_tokens": 0})
+            usage["prompt_tokens"] += outcome.prompt_tokens
+            usage["completion_tokens"] += outcome.completion_tokens
+        if outcome.error is not None:
+            entry["rejects"].append(reject(recipe, outcome.error))
+            return
+        name = entry["id"] if len(self.run.recipes) == 1 else f"{entry['id']}:{recipe}"
+        entry["samples"].append(llava_sample(name, entry["image"], recipe, outcome.turns))
+        if self.run.config.twins:
+            twin = llava_sample(f"{name}:untagged", entry["clean_image"], recipe, outcome.turns)
+            entry["samples"].append(twin)
+
+
+@dataclass
+class Outcome:
+    """How one conversation ended: its turns, or the error that ended it; and the tokens it took."""
+
+    turns: Sequence[Turn] = ()
+    error: Exception | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def hold(conversations: Sequence[Conversation], annotator: Annotator) -> list[Outcome]:
+    """Run conversations side by side; requests that wait at the same time are answered in one call.
+
+    An annotator's exception is passed on: it means that nothing can be answered.
+    """
+    outcomes = [Outcome() for _ in conversations]
+    told: dict[int, Answer | Rejected] = {}  # what each open conversation is told next; at first, nothing
+    open_ones: Iterable[int] = range(len(conversations))
+    while open_ones:
+        requests = ((k, _advance(conversations[k], told.get(k), outcomes[k])) for k in open_ones)
+        asked = {k: request for k, request in requests if request is not None}
+        told = dict(zip(asked, annotator.answer(list(asked.values())) if asked else [], strict=True))
+        for k, answer in told.items():
+            outcomes[k].prompt_tokens += answer.prompt_tokens
+            outcomes[k].completion_tokens += answer.completion_tokens
+        open_ones = list(told)
+    return outcomes
+
+
+def _advance(conversation: Conversation, told: Answer | Rejected | None, outcome: Outcome) -> Request | None:
+    """The conversation's next request; None when it has ended, and how is in `outcome`."""
+    try:
+        if isinstance(told, Rejected):
+            return conversation.throw(told)
+        return next(conversation) if told is None else conversation.send(told)
+    except StopIteration as end:
+        outcome.turns = end.value
+    except STOPS_THE_RUN:
+        raise
+    except Exception as error:
+        outcome.error = error
+    return None
+
+
+def llava_sample(sample_id: str, image: str, recipe: str, turns: Sequence[Turn]) -> dict[str, Any]:
+    """A conversation in LLaVA's JSON format; `image` is relative to the folder of data.json."""
+    conversations = [{"from": turn.speaker, "value": turn.text} for turn in turns]
+    return {"id": sample_id, "image": image, "recipe": recipe, "conversations": conversations}
+
+
+def reject(recipe: str | None, error: Exception) -> dict[str, Any]:
+    """Why an image (recipe None) or one of its conversations is not in the data."""
+    answer, reason = "", str(error)
+    if isinstance(error, Rejected):
+        kind, answer = error.kind, error.answer
+    elif isinstance(error, ImageError):
+        kind = "unusable image"
+    elif isinstance(error, ValueError) and recipe is None:
+        kind = "annotation does not fit the image"
+    else:  # nobody foresaw it: one strange file shall not end a run of many, and the log has what a report needs
+        kind, reason = "unexpected error", f"{type(error).__name__}: {error}"
+        logger.error("This is a fault of the program; please report it.", exc_info=error)
+    return {"recipe": recipe, "kind": kind, "reason": reason, "answer": answer}
