@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llava_som.config_file import option
 from llava_som.images import IMAGE_SUFFIXES, ImageError, list_images, open_image
@@ -40,7 +40,16 @@ class ImageRef:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionSource(ABC):
-    """Images and their regions. Subclasses add options as fields."""
+    """Images and their regions. Subclasses add options as fields.
+
+    Attributes:
+        transient_fields: options that do not decide what is found (a device, how many images there are): a run may
+            change them and go on.
+        image_suffix: how written images are stored unless the run says otherwise: .jpg for photos, .png for drawings.
+    """
+
+    transient_fields: ClassVar[frozenset[str]] = frozenset()
+    image_suffix: ClassVar[str] = ".jpg"
 
     @abstractmethod
     def refs(self) -> Sequence[ImageRef]:
@@ -58,6 +67,9 @@ class RegionSource(ABC):
             ValueError: the annotation does not fit this image (a mask of the wrong size, a box outside).
             ImportError, OSError: the source cannot work at all here (a package or checkpoint is missing).
         """
+
+    def refuse_output(self, out: Path) -> None:  # noqa: B027  (most have nothing to refuse)
+        """A ValueError where writing to `out` would make this run's output the next run's input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +103,7 @@ class FileSource(RegionSource):
         return open_image(ref.path or ref.id, root=self.root)
 
     def refuse_output(self, out: Path) -> None:
-        """A ValueError where writing to `out` would make this run's output the next run's input."""
+        """Output below the folder of images is refused."""
         if self.images.is_dir() and out.resolve().is_relative_to(self.root.resolve()):
             raise ValueError(f"{out} lies inside the images, {self.images}. Choose an output folder outside of it.")
 
@@ -145,5 +157,7 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8-sig"))  # some exporters write a byte order mark
     except FileNotFoundError:
         raise ValueError(f"{file}: no such annotation file.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:  # among them JSONDecodeError, UnicodeDecodeError, endless digits
         raise ValueError(f"{file}: is not valid JSON ({error}). Fetch or export it again.") from None

@@ -57,7 +57,7 @@ class InstanceAnnotation:
             if not self.bbox:
                 raise ValueError("has neither a segmentation nor a bbox. Remove it from the file.")
             return [Region.from_box(self.bbox, size, **facts)]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ValueError(f"annotation {self.id} ({self.name}): {error}") from None
 
 
@@ -108,11 +108,13 @@ class CocoSource(AnnotatedSource):
             raise ValueError(
                 f"{self.annotations}: every image needs id and file_name, every category id and name ({error!r})."
             ) from None
+        if not isinstance(content["annotations"], list | None):
+            raise ValueError(f"{self.annotations}: `annotations` has to be a list.")
         for number, annotation in enumerate(content["annotations"] or ()):
             try:
                 image = images[annotation["image_id"]]
                 found[image["file_name"]] += self._read(annotation, image, classes)
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
                 raise ValueError(
                     f"{self.annotations}: annotation number {number} lacks a key, or names an image or category that "
                     f"the file does not have ({error!r})."
@@ -123,8 +125,8 @@ class CocoSource(AnnotatedSource):
         if "segments_info" in annotation:
             folder = self.panoptic_images or self.annotations.with_suffix("")
             segments = [segment for segment in annotation["segments_info"] if not segment.get("iscrowd")]
-            names = {segment["id"]: readable_name(classes[segment["category_id"]]) for segment in segments}
-            return [PanopticAnnotation(folder, annotation["file_name"], names)]
+            names = {int(segment["id"]): readable_name(classes[segment["category_id"]]) for segment in segments}
+            return [PanopticAnnotation(folder, str(annotation["file_name"]), names)]
         if annotation.get("iscrowd"):
             return []
         return [

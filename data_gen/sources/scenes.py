@@ -7,9 +7,9 @@ is exactly the pixels of its object and the masks of a scene are disjoint. A sce
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -63,16 +63,25 @@ TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class DrawnObject:
-    """One object of a scene: the pixels that show it, bool [size, size], and its name."""
+    """One object of a scene: the pixels that show it, bool [size, size], its texture (if any) and colour, its shape."""
 
     mask: np.ndarray
-    name: str
+    attributes: tuple[str, ...]
+    shape: str
+
+    @property
+    def name(self) -> str:
+        """What it is called: "red circle", "striped red circle"."""
+        return " ".join([*self.attributes, self.shape])
 
 
 @SOURCES.register("scenes")
 @dataclass(frozen=True, kw_only=True)
 class SceneSource(RegionSource):
     """Drawn scenes of coloured shapes with exact masks and names such as "red circle"."""
+
+    transient_fields: ClassVar[frozenset[str]] = frozenset({"count"})  # scene 5 is the same whatever comes after it
+    image_suffix: ClassVar[str] = ".png"
 
     count: int = option(1000, help="how many scenes")
     seed: int = option(0, help="the run's seed; scenes of two seeds share nothing")
@@ -128,7 +137,8 @@ class SceneSource(RegionSource):
         """What is visible of each object; an object that is wholly covered is left out."""
         drawn = draw_scene(self, int(ref.id.rpartition("-")[2]))[1]
         return [
-            Region.from_mask(thing.mask, name=thing.name, source="scenes", id=str(k)) for k, thing in enumerate(drawn)
+            Region.from_mask(thing.mask, name=thing.name, source="scenes", id=str(k), attributes=thing.attributes)
+            for k, thing in enumerate(drawn)
         ]
 
 
@@ -141,7 +151,7 @@ def draw_scene(options: SceneSource, number: int) -> tuple[Image.Image, tuple[Dr
     drawn: list[DrawnObject] = []
     for centre in _centres(options, rng):
         thing = _draw_object(options, rng, centre, canvas)
-        covered = [DrawnObject(other.mask & ~thing.mask, other.name) for other in drawn]
+        covered = [replace(other, mask=other.mask & ~thing.mask) for other in drawn]
         drawn = [other for other in covered if other.mask.any()] + [thing]
     return Image.fromarray(canvas), tuple(drawn)
 
@@ -165,7 +175,7 @@ def _draw_object(options: SceneSource, rng: np.random.Generator, centre: np.ndar
     rows, columns = np.nonzero(mask)
     dark = TEXTURES[texture](columns, rows, max(2, options.size // 40))
     canvas[mask] = np.where(dark[:, None], rgb * 0.55, rgb).astype(np.uint8)
-    return DrawnObject(mask, f"{colour} {shape}" if texture == "plain" else f"{texture} {colour} {shape}")
+    return DrawnObject(mask, (colour,) if texture == "plain" else (texture, colour), shape)
 
 
 @cache

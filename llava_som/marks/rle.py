@@ -47,7 +47,8 @@ def decode_rle(rle: Rle) -> np.ndarray:
     height, width = rle["size"]
     given = rle["counts"]
     counts = np.asarray(given, np.int64) if isinstance(given, list) else _string_to_counts(given)
-    if counts.sum() != height * width or (counts < 0).any():
+    # Each run on its own first: 64-bit sums wrap around, and np.repeat trusts them with its memory.
+    if (counts < 0).any() or (counts > height * width).any() or counts.sum() != height * width:
         raise ValueError(
             f"Damaged RLE: its runs add up to {counts.sum()} pixels, "
             f"but its size [{height}, {width}] has {height * width}."

@@ -9,6 +9,7 @@ import pytest
 from data_gen.config import build, field_names
 from data_gen.sources import SOURCES
 from data_gen.sources.base import AnnotatedSource, FileSource
+from tests.unit.data_gen.clips import blank_clip
 from tests.unit.data_gen.inputs import blank_photo, source_options
 
 
@@ -52,7 +53,7 @@ def test_an_image_without_regions_is_allowed(name, source, tmp_path):
     if not issubclass(SOURCES.get(name), FileSource):
         pytest.skip("draws its own images, each with objects")
     options = {field: getattr(source, field) for field in field_names(type(source))}
-    options["images"] = blank_photo(tmp_path / "blank")
+    options["images"] = (blank_clip if name == "video" else blank_photo)(tmp_path / "blank")
     if issubclass(type(source), AnnotatedSource):
         options["annotations"] = tmp_path / "none.json"
         nothing = {"coco": {"images": [{"id": 1, "file_name": "blank.png"}], "annotations": [], "categories": []}}

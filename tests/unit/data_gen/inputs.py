@@ -1,15 +1,28 @@
-"""Real photos, a COCO file of real masks, tiny random segment-anything checkpoints, written to a folder."""
+"""Real photos, a COCO file of real masks, and a minimal real input for every source, written to a folder."""
 
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from llava_som.marks.rle import encode_rle
+from tests.unit.data_gen.clips import write_clips
+from tests.unit.data_gen.tiny_segmenters import MODEL_SOURCES
+
+
+def tree(folder: Path, without: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """The content of every file below a folder, by relative path."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in without)
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def lines(file: Path) -> list[dict]:
+    """The objects of a JSONL file."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def write_photos(folder: Path) -> Path:
@@ -58,51 +71,24 @@ def write_boxes(folder: Path) -> dict[str, Path]:
     return {"images": write_photos(folder / "photos"), "annotations": folder / "boxes.json"}
 
 
-def write_tiny_sam(folder: Path, family: str) -> Path:
-    """A SAM, SAM2 or SAM3 (tracker) checkpoint with its image processor; sizes of tens, weights random."""
-    import torch
-    import transformers as hf
+CAPTIONS = {0: "A wine bottle.", 15: "An old friend!", 16: "Be so kind and pass me the salt, please."}
 
-    torch.manual_seed(0)
-    decoder = {
-        "hidden_size": 16,
-        "mlp_dim": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "iou_head_hidden_dim": 16,
-    }
-    pyramid = {"fpn_hidden_size": 16, "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]}
-    square = {"height": 64, "width": 64}
-    if family == "sam":
-        vision = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "mlp_dim": 64}
-        vision |= {"patch_size": 8, "output_channels": 16, "window_size": 4, "global_attn_indexes": [1]}
-        prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 4}
-        vision["num_pos_feats"] = 8
-        config = hf.SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-        model, processor = hf.SamModel(config), hf.SamImageProcessor(size={"longest_edge": 64}, pad_size=square)
-    elif family == "sam2":
-        hiera = {"model_type": "sam2_hiera_det_model", "hidden_size": 16, "image_size": [64, 64]}
-        hiera |= {"blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [16, 32, 64, 128]}
-        hiera |= {"num_attention_heads_per_stage": [1, 2, 4, 8], "window_size_per_stage": [8, 4, 4, 4]}
-        hiera |= {"window_positional_embedding_background_size": [4, 4], "global_attention_blocks": [3]}
-        vision = {"backbone_config": hiera, "backbone_channel_list": [128, 64, 32, 16], **pyramid}
-        prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
-        config = hf.Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-        model, processor = hf.Sam2Model(config), hf.Sam2ImageProcessor(size=square)
-    else:
-        vit = {"model_type": "sam3_vit_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-        vit |= {"num_attention_heads": 2, "image_size": 56, "pretrain_image_size": 28, "patch_size": 14}
-        vit |= {"window_size": 2, "global_attn_indexes": [1]}
-        vision = {"model_type": "sam3_vision_model", "backbone_config": vit, **pyramid}
-        prompt = {"hidden_size": 16, "image_size": 56, "patch_size": 14, "mask_input_channels": 4}
-        config = hf.Sam3TrackerConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-        model, processor = hf.Sam3TrackerModel(config), hf.Sam3ImageProcessor(size={"height": 56, "width": 56})
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+
+def write_cutouts(folder: Path) -> Path:
+    """Three objects of the VOC photo as RGBA, with captions beside them in the way of Tux Paint's stamps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rgb, masks, _ = voc()
+    for number, caption in CAPTIONS.items():
+        rows, columns = np.flatnonzero(masks[number].any(axis=1)), np.flatnonzero(masks[number].any(axis=0))
+        rgba = np.dstack([rgb, np.uint8(255) * masks[number]])[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        Image.fromarray(rgba).save(folder / f"thing_{number}.png")
+        (folder / f"thing_{number}.txt").write_text(f"{caption}\nde.utf8=Etwas.\n")
     return folder
 
 
-EVERYTHING = {"points_per_side": 4, "min_predicted_iou": 0.0, "min_stability": 0.0, "device": "cpu"}  # random weights
+def with_photos(folder: Path, write) -> dict:
+    """The options of a source with a model, and photos for it."""
+    return {"images": write_photos(folder / "photos"), **write(folder)}
 
 
 def source_options(name: str, folder: Path) -> dict:
@@ -112,11 +98,13 @@ def source_options(name: str, folder: Path) -> dict:
         "boxes": lambda: write_boxes(folder),
         "classical": lambda: {"images": write_photos(folder / "photos")},
         "coco": lambda: write_voc(folder),
-        "sam": lambda: {
+        "cutouts": lambda: {
+            "cutouts": write_cutouts(folder / "cutouts"),
             "images": write_photos(folder / "photos"),
-            "checkpoint": str(write_tiny_sam(folder / "sam", "sam")),
-            **EVERYTHING,
+            "count": 3,
         },
+        "video": lambda: {"images": write_clips(folder / "clips")},
+        **{name: partial(with_photos, folder, write) for name, write in MODEL_SOURCES.items()},
         "scenes": lambda: {"count": 3},
     }
     assert name in builders, f"source {name!r} is new: give it a minimal real input here"

@@ -1,4 +1,3 @@
-import json
 import sys
 from pathlib import Path
 
@@ -8,11 +7,11 @@ from PIL import Image
 
 from data_gen.config import build
 from data_gen.sources.base import ImageRef, refs_of
-from data_gen.sources.boxes import BoxSource
 from data_gen.sources.classical import ClassicalSource, merge_similar, overlaps
 from data_gen.sources.sam import SamSource
 from data_gen.sources.scenes import COLOURS, OUTLINES, SceneSource
-from tests.unit.data_gen.inputs import EVERYTHING, write_boxes, write_photos, write_tiny_sam
+from tests.unit.data_gen.inputs import write_photos
+from tests.unit.data_gen.tiny_segmenters import EVERYTHING, write_tiny_sam
 
 
 def test_ids_are_unique_and_keep_dots_and_folders():
@@ -20,43 +19,6 @@ def test_ids_are_unique_and_keep_dots_and_folders():
     assert [ref.id for ref in refs_of(paths)] == ["a/x", "b/x", "v1.2", "same.jpg", "same.png"]
     nasty = [Path(name) for name in ("x.jpg", "x.png", "x.jpg.jpg", "bare")]
     assert [ref.id for ref in refs_of(nasty)] == ["x.jpg", "x.png", "x.jpg.jpg", "bare"]
-
-
-@pytest.mark.parametrize("as_list", [False, True])
-def test_boxes_in_both_forms(tmp_path, as_list):
-    paths = write_boxes(tmp_path)
-    if as_list:
-        boxes = json.loads(paths["annotations"].read_text())
-        paths["annotations"].write_text(json.dumps([{"image": k, "boxes": v} for k, v in boxes.items()]))
-    source = build(BoxSource, paths)
-    (ref,) = source.refs()
-    face, rest = source.regions(ref, source.load(ref))
-    assert (face.name, face.score, face.bbox_xywh) == ("face", 0.9, (40, 10, 51, 60))
-    assert (rest.name, rest.bbox_xywh) == (None, (0, 60, 160, 60))
-
-
-def test_rows_of_one_image_are_joined(tmp_path):
-    rows = [{"image": "astronaut.jpg", "boxes": [{"bbox": [k, 0, 9, 9]}]} for k in (0, 20)]
-    paths = write_boxes(tmp_path)
-    paths["annotations"].write_text(json.dumps(rows), encoding="utf-8-sig")  # as exported on Windows
-    (ref,) = build(BoxSource, paths).refs()
-    assert [box["bbox"][0] for box in ref.annotations] == [0, 20]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"a.jpg": [{"name": "cup"}]}',
-        '[{"image": "a.jpg"}]',
-        '{"a.jpg": [{"bbox": "no"}]}',
-        '{"a.jpg": [{"bbox": [0, 0, 5, 5], "name": 7}]}',
-        '{"a.jpg": [{"bbox": [0, 0, 5, 5], "score": "high"}]}',
-    ],
-)
-def test_a_file_that_holds_no_boxes_says_what_to_write(tmp_path, content):
-    (tmp_path / "boxes.json").write_text(content)
-    with pytest.raises(ValueError, match=r"boxes.json: is not a file of boxes.*Write \{"):
-        build(BoxSource, {"images": tmp_path, "annotations": tmp_path / "boxes.json"}).refs()
 
 
 def test_overlaps_are_areas_and_iou():
@@ -154,6 +116,7 @@ def test_counts_areas_and_textures_follow_the_options():
     assert {len(found) for found in regions} == {1, 2, 3}
     assert all(0.028 < region.area / 200**2 < 0.042 for found in regions for region in found)
     assert all(region.name.startswith("striped ") for found in regions for region in found)
+    assert all(region.attributes == tuple(region.name.split()[:-1]) for found in regions for region in found)
     dark_and_light = np.asarray(source.load(source.refs()[0]))[regions[0][0].full_mask()]
     assert len(np.unique(dark_and_light, axis=0)) == 2
 
