@@ -1,38 +1,37 @@
-"""The contract of a recipe: from a marked image to a checked conversation about its marks."""
+"""The contract of a recipe: what is asked about a tagged image, and which turns the answers become."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from data_gen.annotators.base import Annotator
-    from llava_som.marks.marker import MarkedImage
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation in LLaVA's terms."""
-
-    speaker: Literal["human", "gpt"]
-    text: str
+    from data_gen.requests import Conversation, Tagged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """Turns a marked image into a conversation. Subclasses add options as fields."""
+    """Turns a tagged image into a conversation. Subclasses add options as fields."""
+
+    transient_fields: ClassVar[frozenset[str]] = frozenset()  # options that do not decide what is written
 
     @abstractmethod
-    def conversation(self, marked: MarkedImage, annotator: Annotator, rng: Random) -> list[Turn]:
-        """Human and gpt turns, alternating; the first one holds `<image>` once.
+    def conversation(self, tagged: Tagged, rng: Random) -> Conversation:
+        """A generator that yields `Request`s, receives an `Answer` for each, and returns the turns.
+
+        Human and gpt turns alternate; the first one holds `<image>` once.
 
         Args:
-            marked: the image with its numbers, and its record (the sidecar).
-            annotator: who answers.
+            tagged: the image with its numbers, and its record (the sidecar).
             rng: the only source of chance, seeded by the run and the image.
 
         Raises:
-            data_gen.checks.Rejected: the annotator cannot answer, or its answer fails the recipe's checks.
+            data_gen.requests.Rejected: the image does not suit the recipe, or an answer fails the recipe's checks.
+                The annotator's own rejection is raised at the `yield`, and need not be caught.
         """
+
+    def describe(self) -> dict[str, Any]:
+        """What the dataset card says about this recipe besides its name and options: a hash of its wording."""
+        return {}

@@ -1,0 +1,127 @@
+"""Faults that show in the words alone: refusals, hedges, loops, texts cut off in the middle.
+
+The tables are small and were written against look-alikes ("a sorry-looking dog", a sign that reads "I can't help it");
+what stands in quotation marks is quoted and accuses nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from data_gen.checks.findings import Finding
+from llava_som.marks.parse import normalize_name
+
+_CANNOT = (
+    r"(?: ?(?:can ?not|can['’]t|could not|couldn['’]t|won['’]t|will not|must decline to|do not|don['’]t"
+    r"|(?:am|['’]m) (?:un|not )able to))"
+)
+_REFUSALS = [
+    r"\b(?:i am|i['’]m) (?:very |really |so |truly )?sorry\b(?=\s*[,.;!]|\s+(?:but|that|i|for)\b)",
+    rf"\b(?:sorry|apologies|unfortunately)\b[,.!]? (?:but )?(?:as an ai\b|i{_CANNOT})",
+    r"\b(?:as|i am|i['’]m) an? (?:ai|artificial intelligence|(?:large )?language model)\b(?=[\s,]+(?!on\b|at\b))",
+    rf"\bi{_CANNOT} (?:\w+ )?"
+    r"(?:help|assist|comply|identify|provide|process|fulfil|answer|list|describe|engage)\b",
+    rf"\bi{_CANNOT} (?:\w+ )?"
+    r"(?:see|view|open|access) (?:the|any|this|an?|your) (?:\w+ )?(?:image|picture|photo|tags?)\b",
+    r"\b(?:against|violates?) (?:my|our|the) (?:\w+ )?(?:guidelines|polic(?:y|ies))\b",
+]
+_REFUSAL = re.compile("|".join(_REFUSALS), re.IGNORECASE)
+_HEDGE = re.compile(
+    r"\b(?:possibly|perhaps|maybe|probably|(?:might|may|could) be|unclear|uncertain|ambiguous|indistinct|unidentifi\w+"
+    r"|not (?:entirely |really |quite )?(?:clear|sure|certain|visible|identifiable)"
+    r"|(?:hard|difficult) to (?:tell|say|make out)"
+    r"|no (?:item|object)|cannot be (?:determined|identified)|can['’]t tell)\b",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r"\"[^\"\n]*\"|“[^”\n]*”|(?<!\w)['‘][^'’\n]*['’](?!\w)")
+_OPEN_ENDED = frozenset({"a", "an", "and", "my", "or", "our", "the", "their", "your"})
+_TAG_BEFORE_A = frozenset({"tag", "tagged", "mark", "marked", "label", "labelled"})  # "the tag a" is whole
+_LONGEST_LOOP = 12  # words
+
+
+def is_refusal(text: str) -> bool:
+    """Whether the annotator says that it will not or cannot answer."""
+    return _REFUSAL.search(_QUOTED.sub(" ", text)) is not None
+
+
+def is_hedged(text: str) -> bool:
+    """Whether the text says that it is not sure."""
+    return _HEDGE.search(_QUOTED.sub(" ", text)) is not None
+
+
+def is_loop(text: str) -> bool:
+    """Whether some words are said over and over: one word five times in a row, or a phrase of 2 to 12 three times."""
+    words = re.findall(r"\w+", text.lower())
+    for length in range(1, _LONGEST_LOOP + 1):
+        run, needed = 0, (4 if length == 1 else 2) * length
+        for word, earlier in zip(words[length:], words, strict=False):
+            run = run + 1 if word == earlier else 0
+            if run >= needed:
+                return True
+    return False
+
+
+def is_cut_off(text: str) -> bool:
+    """Whether the text stops where no sentence or phrase can end: after "the", a comma, an open bracket."""
+    text = text.rstrip()
+    *before, last = ["", *re.findall(r"[\w'’]+", text.lower())]
+    if text.endswith((".", "!", "?")) or not last:
+        return False
+    open_word = last in _OPEN_ENDED and not (before and before[-1] in _TAG_BEFORE_A)
+    return text[-1] in ",(-–—:&" or text.count("(") > text.count(")") or open_word
+
+
+def text_findings(text: str) -> list[Finding]:
+    """What a whole answer may not be: empty, a refusal, or with `<image>` in it, which training reads as a picture."""
+    if not text.strip():
+        return [Finding("empty answer", "the annotator said nothing")]
+    findings = [Finding("refusal", shortened(text))] if is_refusal(text) else []
+    if "<image>" in text:
+        findings.append(Finding("placeholder in the text", f"it contains <image>: {shortened(text)}"))
+    return findings
+
+
+def piece_findings(pieces: Mapping[str, str], max_words: int) -> list[Finding]:
+    """Faults of single pieces (items by label, answers by number): empty, too long, a loop, cut off."""
+    tests = {
+        "empty": lambda text: not re.search(r"\w", text),
+        "too long": lambda text: len(text.split()) > max_words,
+        "goes round in circles": is_loop,
+        "cut off": is_cut_off,
+    }
+    found = {kind: tuple(key for key, text in pieces.items() if test(text)) for kind, test in tests.items()}
+    return [Finding(kind, f"{', '.join(keys)}", keys) for kind, keys in found.items() if keys]
+
+
+def hedge_findings(pieces: Mapping[str, str], max_share: float) -> list[Finding]:
+    """One finding where more than that share of the pieces is unsure."""
+    hedged = tuple(key for key, text in pieces.items() if is_hedged(text))
+    if len(hedged) <= max_share * len(pieces):
+        return []
+    return [Finding("mostly unsure", f"{len(hedged)} of {len(pieces)}: {', '.join(hedged)}", hedged)]
+
+
+def repetition_findings(
+    pieces: Mapping[str, str], max_share: float, names: Mapping[str, str | None] | None = None
+) -> list[Finding]:
+    """One finding for each text that more than that share of at least four pieces, and at least three, have in common.
+
+    Pieces whose annotated names are known and all the same may read the same: four sheep are four sheep.
+    """
+    said = {key: normalize_name(text) for key, text in pieces.items()}
+    findings = []
+    for text, count in Counter(said.values()).items():
+        same = tuple(key for key, other in said.items() if other == text)
+        known = {(names or {}).get(key) or "" for key in same}
+        is_known = len(known) == 1 and known != {""}
+        if count >= 3 and len(pieces) >= 4 and count > max_share * len(pieces) and not is_known:
+            findings.append(Finding("repetitive", f"{', '.join(same)} all read {shortened(text)!r}", same))
+    return findings
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """The beginning of a text on one line, for messages."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 3]}..."

@@ -1,0 +1,1 @@
+"""What a model is told before it answers: system messages, two worked examples, and the one request for repair."""
