@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from llava_som.data.dataset import IGNORE_INDEX, ConversationDataset
+from llava_som.data.record_images import image_file
 from llava_som.data.schema import Sample
 from llava_som.data.trained_text import render_trained_text
-from llava_som.images import resolve_inside
 from llava_som.vision.grid import input_size
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _record_problem(dataset: ConversationDataset, index: int) -> str:
     try:
         sample: Sample = dataset.sample(index)
         for image in sample.images:
-            file = resolve_inside(image, dataset.file_of(index).root)
+            file = image_file(image, dataset.file_of(index).root)
             if not file.is_file():
                 return f"{file}: no such file. Check the path and the image root."
     except ValueError as error:

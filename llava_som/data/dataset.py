@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from llava_som.data.record_images import open_record_image
 from llava_som.data.schema import ImagePart, Sample, TextPart
 from llava_som.data.sources import DataFile, RecordTable, load_records
-from llava_som.images import open_image
 from llava_som.quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class ConversationDataset(Dataset[dict[str, Any]]):
         """
         sample = self.sample(index)
         root = self.file_of(index).root
-        conversation = _with_images(sample, [open_image(file, root) for file in sample.images])
+        conversation = _with_images(sample, [open_record_image(file, root) for file in sample.images])
         inputs: Any = self.processor.apply_chat_template(
             [conversation], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )

@@ -61,7 +61,8 @@ class Sample(BaseModel):
         Two forms are known: LLaVA's `{"id", "image", "conversations": [{"from", "value"}]}` and the chat form
         `{"id", "images", "messages": [{"role", "content"}]}`. `image` (or `images`) is a path, a list of paths or
         absent. A `<image>` in a user's text becomes an image part where it stands; the line break after it is dropped,
-        because the chat template writes its own.
+        because the chat template writes its own. A single one on the last line of a text, as in a part of LLaVA's
+        mix665k, comes before the text, where LLaVA's own training puts it.
 
         Raises:
             ValueError: says which rule the record breaks and shows the value.
@@ -109,6 +110,8 @@ def _split_at_images(part: Any) -> list[Any]:
     text = part.get("text") if isinstance(part, Mapping) else None
     if not isinstance(text, str) or IMAGE_PLACEHOLDER not in text:
         return [part]
+    if text.count(IMAGE_PLACEHOLDER) == 1 and text.rstrip().endswith(f"\n{IMAGE_PLACEHOLDER}"):
+        return [ImagePart(), TextPart(text=text.rstrip().removesuffix(IMAGE_PLACEHOLDER).rstrip("\n"))]
     pieces: list[Any] = []
     for piece in re.split(rf"({IMAGE_PLACEHOLDER})\n*", text):
         if piece == IMAGE_PLACEHOLDER:

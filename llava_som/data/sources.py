@@ -1,4 +1,7 @@
-"""Reading records from JSON, JSONL and parquet files of any size, and holding many of them in little memory."""
+"""Reading records from JSON, JSONL and parquet files of any size, and holding many of them in little memory.
+
+An image that a parquet file holds as bytes is named `<file>.parquet#<row>`; `llava_som.data.record_images` opens it.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,26 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from llava_som.quarantine import Quarantine
 from llava_som.registry import closest_match_message
 
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
 _CHUNK = 1 << 20
+_PARQUET_FIELDS = ("id", "image", "images", "conversations", "messages", "recipe", "source")
 _SEPARATOR = re.compile(r"[,\s]*")
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of records and the folder that its image paths start from and may not leave: by default its own folder."""
+    """A file of records and the folder that its image paths start from and may not leave: by default its own folder.
+
+    A folder of parquet files counts as one file.
+    """
 
     path: str
     image_root: str | None = None
@@ -27,21 +38,31 @@ class DataFile:
     @property
     def root(self) -> Path:
         """The image root."""
-        return Path(self.path).parent if self.image_root is None else Path(self.image_root)
+        if self.image_root is not None:
+            return Path(self.image_root)
+        return Path(self.path) if Path(self.path).is_dir() else Path(self.path).parent
 
 
 def load_records(path: str | Path, quarantine: Quarantine | None = None) -> Iterator[dict[str, Any]]:
     """The records of one file, one at a time; a record without an id gets `<file name>:<number from 1>`.
 
     Args:
-        path: a .json file (one array), .jsonl (an object a line) or .parquet (a row each; images as paths).
+        path: a .json file (one array), .jsonl (an object a line) or .parquet (a row each; images as paths, or as the
+            structs of bytes that `datasets` writes), or a folder of .parquet files, read in the order of their names.
         quarantine: where a line that does not parse, or is no object, is set aside as file:line; None: it is an error.
 
     Raises:
         ValueError: no such file, an unknown suffix, a broken JSON array (nothing after the break can be trusted), or
-            a parquet file that is broken or holds bytes.
+            a parquet file that is broken or holds bytes elsewhere than in `image`.
     """
     path = Path(path)
+    if path.is_dir():
+        files = sorted(path.glob("*.parquet"))
+        if not files:
+            raise ValueError(f"{path}: is a folder without .parquet files. Name a data file.")
+        for file in files:
+            yield from load_records(file, quarantine)
+        return
     if not path.is_file():
         raise ValueError(f"{path}: no such data file.")
     if path.suffix not in _READERS:
@@ -102,21 +123,36 @@ def _json_array(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The fields of a record and no other column: what else a file holds (sidecars, masks) would only take memory."""
+    file = open_parquet(path)
+    fields = [column for column in file.schema_arrow if column.name in _PARQUET_FIELDS]
+    stored = [column.name for column in fields if _is_stored_image(column)]
+    for column in fields:
+        if "binary" in str(column.type) and column.name not in stored:
+            raise ValueError(
+                f"{path}: column {column.name!r} holds bytes ({column.type}). Bytes are read from a column 'image' of "
+                "the type struct<bytes: binary, path: string>, as `datasets` writes it; otherwise give paths."
+            )
+    columns = [f"{column.name}.path" if column.name in stored else column.name for column in fields]
+    rows = (row for batch in file.iter_batches(1024, columns=columns) for row in batch.to_pylist())
+    for number, row in enumerate(rows):
+        if stored and row["image"] is not None:
+            row["image"] = f"{path.name}#{number}"
+        yield f"{path.name}:{number + 1}", {key: value for key, value in row.items() if value is not None}
+
+
+def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+    """A parquet file, open; a ValueError where it is none."""
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(path)
     except ValueError as error:
         raise ValueError(f"{path}: cannot be read as parquet ({error}).") from None
-    for column in file.schema_arrow:
-        if "binary" in str(column.type):
-            raise ValueError(
-                f"{path}: column {column.name!r} holds bytes ({column.type}). Images are given by path: write them to "
-                "files, and drop the column."
-            )
-    rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
-    for number, row in enumerate(rows, start=1):
-        yield f"{path.name}:{number}", {key: value for key, value in row.items() if value is not None}
+
+
+def _is_stored_image(column: pyarrow.Field) -> bool:
+    return column.name == "image" and str(column.type) == "struct<bytes: binary, path: string>"
 
 
 _READERS = {".json": _json_array, ".jsonl": _json_lines, ".parquet": _parquet_rows}

@@ -1,0 +1,101 @@
+"""The contract of a further output format: the samples of a run, with their images inside, in files of limited size."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, ClassVar
+
+from data_gen.journal import Entry
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """One sample with everything that belongs to it.
+
+    Attributes:
+        id: of the sample.
+        image_name: path of the image in the output folder.
+        image: the bytes of that file.
+        conversations: LLaVA's turns.
+        recipe: what was asked.
+        source: what found the regions.
+        sidecar: text of the image's MarkRecord; an untagged twin has that of its tagged image, whose numbers its
+            conversation uses.
+    """
+
+    id: str
+    image_name: str
+    image: bytes
+    conversations: list[dict[str, str]]
+    recipe: str
+    source: str
+    sidecar: str
+
+    def marks(self) -> list[dict[str, Any]]:
+        """The marks as rows of one fixed type without nulls, which every table library infers alike."""
+        return [
+            {key: mark[key] for key in ("id", "label", "bbox_xywh", "point_xy", "area_visible")}
+            | {"name": mark["category"] or ""}
+            for mark in json.loads(self.sidecar)["marks"]
+        ]
+
+
+def stored_samples(out: Path, entries: Iterable[Entry], source: str) -> Iterator[StoredSample]:
+    """Every sample of the entries with its files read from `out`, one after the other."""
+    for entry in entries:
+        sidecar = (out / entry["sidecar"]).read_text(encoding="utf-8") if entry["samples"] else ""
+        for sample in entry["samples"]:
+            yield StoredSample(
+                id=sample["id"],
+                image_name=sample["image"],
+                image=(out / sample["image"]).read_bytes(),
+                conversations=sample["conversations"],
+                recipe=sample["recipe"],
+                source=source,
+                sidecar=sidecar,
+            )
+
+
+def in_shards(
+    samples: Iterable[StoredSample], shard_mb: int, shard_samples: int | None = None
+) -> Iterator[Iterator[StoredSample]]:
+    """The samples, in order, in runs of so many megabytes of images and so many samples at most.
+
+    Each run is read to its end before the next is taken. A single image above the limit makes a run of its own.
+    """
+
+    def numbered() -> Iterator[tuple[int, StoredSample]]:
+        shard = size = held = 0
+        for sample in samples:
+            if held and (held == shard_samples or size + len(sample.image) > shard_mb * 1_000_000):
+                shard, size, held = shard + 1, 0, 0
+            size, held = size + len(sample.image), held + 1
+            yield shard, sample
+
+    for _, shard in groupby(numbered(), key=itemgetter(0)):
+        yield (sample for _, sample in shard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer(ABC):
+    """Writes the samples of a run. Subclasses add options as fields.
+
+    Attributes:
+        folder: the folder in the output folder that holds the files, and nothing else.
+        pattern: the files in it, as a glob.
+        loading: Python that loads the files, for the dataset card; `OUT` stands for the output folder.
+    """
+
+    folder: ClassVar[str]
+    pattern: ClassVar[str]
+    loading: ClassVar[str]
+
+    @abstractmethod
+    def write(self, out: Path, samples: Iterable[StoredSample]) -> None:
+        """Write `out / folder` as a whole, in place of what an earlier call wrote; same samples, same bytes."""
