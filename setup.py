@@ -27,7 +27,7 @@ CORE = [
     "timm>=1.0.30",
 ]
 EXTRAS = {
-    "gen": ["scikit-image>=0.25", "pycocotools>=2.0.10"],
+    "gen": ["scikit-image>=0.25", "pycocotools>=2.0.10", "openai>=3", "tenacity>=9", "ray[data]>=2.50"],
     "eval": ["lmms-eval>=0.7.3,<0.8"],
     "train": ["matplotlib>=3.10", "ninja>=1.11", "tensorboard>=2.20", "trackio>=0.40"],
     "flash": ["flash-attn>=2.8.3"],
@@ -41,9 +41,12 @@ EXTRAS["dev"] = [
     "hypothesis>=6.150",
     "import-linter>=2.5",
     "mypy>=2",
+    "playwright>=1.50",  # drives the Chromium of the system; brings none of its own
     "pytest>=9",
     "pytest-timeout>=2.4",
     "ruff>=0.17",
+    "supervision>=0.30",  # what the drawing benchmark compares with
+    "transformers[serving]",
     "types-PyYAML",
 ]
 
@@ -56,7 +59,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["llava_som*", "data_gen*", "train*", "eval*"]),
-    package_data={"": ["*.jinja", "*.yaml", "_template_yaml", "*.html", "*.css"]},
+    package_data={"": ["*.jinja", "*.yaml", "_template_yaml", "*.html", "*.css", "*.js"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={

@@ -1,7 +1,8 @@
-"""Looking at data before training on it: samples with their trained tokens coloured, sidecars as tables."""
+"""Looking at data before training on it: datasets in a browser, samples by their trained tokens, sidecars as tables."""
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,14 +13,48 @@ from llava_som.images import open_image
 from llava_som.marks.record import MarkRecord
 
 
-def show_samples(path: Path, model: str | None, image_root: Path | None, count: int) -> None:
+def show_dataset(
+    path: Path,
+    image_root: Path | None = None,
+    count: int = 24,
+    out: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8642,
+    open_browser: bool = False,
+) -> None:
+    """Serve a dataset until Ctrl-C; with `out`, write a page of `count` of its records instead.
+
+    Raises:
+        ValueError: no dataset at `path`, or the address is taken.
+    """
+    from llava_som.viewer.readers import open_dataset
+
+    console = Console(markup=False, highlight=False)  # names and paths may hold brackets
+    with console.status(f"reading {path}"):
+        dataset = open_dataset(path, image_root)
+    if out is not None:
+        from llava_som.viewer.static import write_dataset_page
+
+        console.print(f"written: {write_dataset_page(dataset, out, count)}", soft_wrap=True)
+        return
+    from llava_som.viewer.server import Viewer
+
+    with Viewer(dataset, host, port) as viewer:
+        console.print(f"{len(dataset):,} records of {dataset.name}: {viewer.url}  (Ctrl-C ends it)", soft_wrap=True)
+        if open_browser:
+            webbrowser.open(viewer.url)
+        try:
+            viewer.serve_forever()
+        except KeyboardInterrupt:
+            console.print("ended")
+
+
+def show_samples(path: Path, model: str, image_root: Path | None, count: int) -> None:
     """Print the first samples of a data file as a model reads them: trained text green, image spans folded.
 
     Raises:
-        ValueError: no model was named, whose chat template is needed; or the data cannot be read.
+        ValueError: the data cannot be read.
     """
-    if model is None:
-        raise ValueError("Training data is rendered with a model's chat template: name one with --model.")
     from transformers import AutoProcessor
 
     from llava_som import auto  # noqa: F401  (registers our processor)
