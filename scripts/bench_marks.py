@@ -1,25 +1,44 @@
-"""How long the tagger's drawing path takes (order, place, draw; no segmentation), beside the way published tools draw.
+"""How long drawing marks takes (order, place, draw; no segmentation), beside the way published tools draw.
 
-The baseline is written from the description of SoM-LLaVA's drawing: whole-image masks, one padded distance transform of
-the whole image per mask, a matplotlib figure at 100 dpi with one boxed text per number. Both get the same 30 masks on
-an 853x640 picture and must put every number on the same pixel, or the comparison is refused.
+The first baseline is written from the description of SoM-LLaVA's drawing: whole-image masks, one padded distance
+transform of the whole image per mask, a matplotlib figure at 100 dpi with one boxed text per number; with masks, filled
+polygons with an edge, and a layer of pixels for masks with holes. Both get the same 30 masks on an 853x640 picture and
+must put every number on the same pixel, or the comparison is refused. The second is supervision's MaskAnnotator and
+LabelAnnotator(smart_position=True) on the same masks, once with the labels on the things (at their centre of mass, which
+it computes from the masks as we compute the deepest pixel) and once at the centres of their boxes, which takes no look at
+the masks and may lie on something else. Then: time per mask up to 500 masks, and a 4K picture in a process of its own,
+with its peak memory.
 
     python scripts/bench.py marks
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 from measure import interleaved_ms
 from PIL import Image
 
-from llava_som.marks import Region, get_preset, mark_image, order_regions, place_marks, render_marks
+from llava_som.marks import PRESETS, Preset, Region, mark_image, order_regions, place_marks, render_marks
 
 WIDTH, HEIGHT, MASKS = 853, 640, 30
-TARGET_MS = 30.0
+COUNTS = (10, 20, 50, 100, 200, 500)
+TARGETS = {"published_over_ours": 25, "supervision_over_ours": 10, "4k_seconds": 0.5, "4k_peak_mb": 400}
+PAPER = PRESETS["paper"]
+PAPER_MASKS = dataclasses.replace(PAPER, draw=("mark", "mask", "boundary"), line_width=1)
+PAPER_FILLED = dataclasses.replace(PAPER, draw=("mark", "mask"))  # what supervision draws: no boundary
+CLEAR = dataclasses.replace(PRESETS["clear"], max_tags=None)  # no cap: the same number of tags to draw
+CLEAR_MASKS = dataclasses.replace(CLEAR, draw=("mark", "mask", "boundary"))
 Point = tuple[int, int]
 
 
@@ -38,16 +57,27 @@ def scene() -> tuple[Image.Image, list[np.ndarray]]:
     return Image.fromarray(pixels), [mask.astype(bool) for mask in masks]
 
 
-def draw(image: Image.Image, regions: list[Region]) -> list[Point]:
+def scattered(size: tuple[int, int], count: int, axes: tuple[int, int]) -> tuple[Image.Image, list[Region]]:
+    """A noisy picture and `count` ellipses of one kind, anywhere: twice as many are twice the work."""
+    rng = np.random.default_rng(count)
+    regions = []
+    for _ in range(count):
+        mask = np.zeros(size[::-1], np.uint8)
+        centre = (int(rng.integers(0, size[0])), int(rng.integers(0, size[1])))
+        cv2.ellipse(mask, centre, rng.integers(*axes, 2).tolist(), float(rng.uniform(0, 180)), 0, 360, 1, cv2.FILLED)
+        regions.append(Region.from_mask(mask))
+    return Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)), regions
+
+
+def draw(image: Image.Image, regions: list[Region], preset: Preset) -> list[Point]:
     """Our path; returns the points the numbers sit on."""
-    preset = get_preset("paper")
     kept, _ = order_regions(regions, preset)
-    marks = place_marks(kept, preset)
+    marks, _ = place_marks(kept, preset)
     render_marks(image, marks, preset)
     return [mark.point_xy for mark in marks]
 
 
-def draw_published(image: Image.Image, masks: list[np.ndarray]) -> list[Point]:
+def draw_published(image: Image.Image, masks: list[np.ndarray], with_masks: bool) -> list[Point]:
     """The published tools' path, as described; returns the points the numbers sit on."""
     figure = Figure(figsize=(WIDTH / 100, HEIGHT / 100), dpi=100, frameon=False)
     canvas = FigureCanvasAgg(figure)
@@ -59,13 +89,16 @@ def draw_published(image: Image.Image, masks: list[np.ndarray]) -> list[Point]:
     for mask in sorted(masks, key=lambda mask: mask.sum()):
         visible = mask & ~taken
         taken = taken | mask
-        if visible.sum() < 110:
+        if visible.sum() < PAPER.min_area:
             continue
         padded = np.pad(visible.astype(np.uint8), 1)
         depth = np.rint(np.square(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)))[1:-1, 1:-1]
         rows, columns = np.where(depth == depth.max())
         row, column = int(rows[len(rows) // 2]), int(columns[len(columns) // 2])
         points.append((column, row))
+        if with_masks:
+            colour = tuple(part / 255 for part in PAPER.colours[(len(points) - 1) % len(PAPER.colours)])
+            _fill_published(axes, visible, colour)
         box = {"facecolor": "black", "alpha": 0.8, "pad": 0.7, "edgecolor": "none"}
         where = (column + 2, row - 6)
         axes.text(*where, str(len(points)), size=18, color="white", va="top", ha="center", bbox=box, zorder=10)
@@ -74,27 +107,121 @@ def draw_published(image: Image.Image, masks: list[np.ndarray]) -> list[Point]:
     return points
 
 
+def _fill_published(axes: object, mask: np.ndarray, colour: tuple[float, ...]) -> None:
+    contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if (hierarchy[0, :, 3] >= 0).any():
+        layer = np.zeros((HEIGHT, WIDTH, 4))
+        layer[mask] = (*colour, PAPER.mask_opacity)
+        axes.imshow(layer, extent=(0, WIDTH, HEIGHT, 0), interpolation="nearest")
+        return
+    for contour in contours:
+        if cv2.contourArea(contour) >= 10:
+            style = {"facecolor": (*colour, PAPER.mask_opacity), "edgecolor": (*colour, 1.0), "linewidth": 1}
+            axes.add_patch(Polygon(contour.reshape(-1, 2), closed=True, fill=True, **style))
+
+
+def supervision_drawing(image: Image.Image, masks: list[np.ndarray], position: str, with_masks: bool) -> object:
+    """A call that draws the same masks and numbers with supervision, its annotators and detections made before."""
+    import supervision as sv
+
+    picture, stacked = np.asarray(image), np.stack(masks)
+    numbers = np.arange(len(masks))
+    found = sv.Detections(xyxy=sv.mask_to_xyxy(stacked).astype(float), mask=stacked, class_id=numbers)
+    annotators = [sv.MaskAnnotator(color_lookup=sv.ColorLookup.INDEX)] if with_masks else []
+    labels = sv.LabelAnnotator(smart_position=True, text_position=sv.Position[position])
+
+    def annotate() -> np.ndarray:
+        drawn = picture.copy()
+        for annotator in annotators:
+            drawn = annotator.annotate(drawn, found)
+        return labels.annotate(drawn, found, [str(number + 1) for number in numbers])
+
+    return annotate
+
+
+def linearity() -> dict[str, dict[str, float]]:
+    """Milliseconds per mask at several numbers of masks, all of one kind and on one picture size.
+
+    With small tags, so that `clear` finds room for nearly all of them.
+    """
+    small = {preset.name: dataclasses.replace(preset, short_side=1200, font_px=14) for preset in (PAPER, CLEAR)}
+    scenes = {count: scattered((1600, 1200), count, (12, 60)) for count in COUNTS}
+    calls = {
+        f"{name} {count}": (lambda preset=preset, scene=scene: draw(*scene, preset))
+        for name, preset in small.items()
+        for count, scene in scenes.items()
+    }
+    ms = interleaved_ms(calls, repeats=5)
+    return {name: {str(count): round(ms[f"{name} {count}"] / count, 4) for count in COUNTS} for name in small}
+
+
+def four_k() -> dict[str, float]:
+    """Seconds for one 3840x2160 picture with 200 masks, and the peak memory of this process so far."""
+    image, regions = scattered((3840, 2160), 200, (30, 400))
+    seconds = {}
+    for preset in (dataclasses.replace(PAPER, short_side=2160), CLEAR, CLEAR_MASKS):
+        name = preset.name if preset.draw == ("mark",) else f"{preset.name} with masks"
+        start = time.perf_counter()
+        draw(image, regions, preset)
+        seconds[name] = round(time.perf_counter() - start, 3)
+    megapixels = round(sum(region.mask.size for region in regions) / 1e6, 1)
+    return {"masks": 200, "mask_megapixels": megapixels, "seconds": seconds, "peak_mb": _peak_mb()}
+
+
+def _peak_mb() -> int:
+    """Peak memory of this process. Not from `getrusage`, which counts the parent's peak in a child process."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+
+
 def run(repeats: int = 15) -> dict:
-    """Both paths, and the whole `mark_image` call with its resizing and record."""
+    """All of it, and the whole `mark_image` call with its resizing and record."""
     image, masks = scene()
     regions = [Region.from_mask(mask) for mask in masks]
-    if draw(image, regions) != draw_published(image, masks):
+    if draw(image, regions, PAPER) != draw_published(image, masks, with_masks=False):
         raise RuntimeError("The two paths place the numbers differently, so their times cannot be compared.")
     ms = interleaved_ms(
         {
-            "draw": lambda: draw(image, regions),
-            "mark_image": lambda: mark_image(image, regions),
-            "published_way": lambda: draw_published(image, masks),
+            "marks": lambda: draw(image, regions, PAPER),
+            "marks_and_masks": lambda: draw(image, regions, PAPER_MASKS),
+            "clear_marks": lambda: draw(image, regions, CLEAR),
+            "clear_marks_and_masks": lambda: draw(image, regions, CLEAR_MASKS),
+            "mark_image": lambda: mark_image(image, regions, PAPER),
+            "published_marks": lambda: draw_published(image, masks, with_masks=False),
+            "published_marks_and_masks": lambda: draw_published(image, masks, with_masks=True),
+            "marks_and_filled_masks": lambda: draw(image, regions, PAPER_FILLED),
+            "supervision_marks": supervision_drawing(image, masks, "CENTER_OF_MASS", with_masks=False),
+            "supervision_marks_and_filled_masks": supervision_drawing(image, masks, "CENTER_OF_MASS", with_masks=True),
+            "supervision_box_labels_and_filled_masks": supervision_drawing(image, masks, "CENTER", with_masks=True),
         },
         repeats,
+    )
+    of_4k = subprocess.run(
+        [sys.executable, "-c", "import bench_marks, json; print(json.dumps(bench_marks.four_k()))"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return {
         "image": [WIDTH, HEIGHT],
         "masks": MASKS,
-        "marks_drawn": len(draw(image, regions)),
+        "marks_drawn": len(draw(image, regions, PAPER)),
         "repeats": repeats,
         "ms": ms,
-        "target_draw_ms": TARGET_MS,
-        "within_target": ms["draw"] <= TARGET_MS,
-        "published_way_over_draw": round(ms["published_way"] / ms["draw"], 1),
+        "published_over_ours": {
+            "marks": round(ms["published_marks"] / ms["marks"], 1),
+            "marks_and_masks": round(ms["published_marks_and_masks"] / ms["marks_and_masks"], 1),
+        },
+        "supervision_over_ours": {
+            kind: round(ms[f"supervision_{theirs}"] / ms[ours], 1)
+            for kind, theirs, ours in (
+                ("marks", "marks", "marks"),
+                ("marks_and_filled_masks", "marks_and_filled_masks", "marks_and_filled_masks"),
+                ("box_labels_and_filled_masks", "box_labels_and_filled_masks", "marks_and_filled_masks"),
+            )
+        },
+        "ms_per_mask": linearity(),
+        "4k": json.loads(of_4k.stdout),
+        "targets": TARGETS,
     }

@@ -16,10 +16,10 @@ if TYPE_CHECKING:  # what __getattr__ finds at run time, said once more for type
     from .order import Kept, Skipped, order_regions
     from .parse import ListedItem, ParsedListing, normalize_name, parse_items, parse_listing
     from .placement import Mark, place_marks
-    from .presets import PRESETS, Preset, get_preset
+    from .presets import PALETTES, PRESETS, Preset, get_preset
     from .record import MarkRecord, sidecar_path
     from .region import Region
-    from .render import render_marks
+    from .render import fit_image, render_marks
     from .rle import Rle, decode_rle, encode_rle
 
 _NAMES = {
@@ -27,10 +27,10 @@ _NAMES = {
     "order": ["Kept", "Skipped", "order_regions"],
     "parse": ["ListedItem", "ParsedListing", "normalize_name", "parse_items", "parse_listing"],
     "placement": ["Mark", "place_marks"],
-    "presets": ["PRESETS", "Preset", "get_preset"],
+    "presets": ["PALETTES", "PRESETS", "Preset", "get_preset"],
     "record": ["MarkRecord", "sidecar_path"],
     "region": ["Region"],
-    "render": ["render_marks"],
+    "render": ["fit_image", "render_marks"],
     "rle": ["Rle", "decode_rle", "encode_rle"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

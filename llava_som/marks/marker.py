@@ -13,7 +13,7 @@ from .placement import place_marks
 from .presets import Preset, get_preset
 from .record import MarkRecord, sidecar_path
 from .region import Region
-from .render import fit_short_side, render_marks
+from .render import fit_image, render_marks
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class MarkedImage:
 
 
 def mark_image(
-    image: Image.Image, regions: Sequence[Region], preset: str | Preset = "paper", seed: int = 0
+    image: Image.Image, regions: Sequence[Region], preset: str | Preset = "clear", seed: int = 0
 ) -> MarkedImage:
     """Resize the image as the preset says, number its regions, draw the numbers.
 
@@ -39,13 +39,14 @@ def mark_image(
         image: the clean image; any mode, drawn as RGB.
         regions: regions of this image, at its own size; none is fine and gives an image without marks.
         preset: a name in PRESETS, or a Preset of your own.
-        seed: the seed of the run that found the regions; only written into the record.
+        seed: the seed of the run that found the regions; of the drawing, it decides a shuffled numbering.
 
     Returns:
         The marked image and its record. The same input gives the same bytes.
 
     Raises:
-        ValueError: unknown preset; a region of an image of another size; an image too long and thin to be resized.
+        ValueError: unknown preset; a region of an image of another size; an image too long and thin to be resized;
+            a font that is missing or lacks a character.
     """
     preset = get_preset(preset)
     for region in regions:
@@ -54,7 +55,8 @@ def mark_image(
                 f"{region.title} was made for an image of {region.image_size[0]}x{region.image_size[1]}, but this "
                 f"image is {image.width}x{image.height}. Use a mask of this image, or region.resized({image.size})."
             )
-    fitted = fit_short_side(image.convert("RGB"), preset.short_side)
+    fitted = fit_image(image.convert("RGB"), preset)
     kept, skipped = order_regions([region.resized(fitted.size) for region in regions], preset)
-    marks = place_marks(kept, preset)
+    marks, without_room = place_marks(kept, preset, seed)
+    skipped = sorted(skipped + without_room, key=lambda item: item.region.area)
     return MarkedImage(render_marks(fitted, marks, preset), MarkRecord.of(fitted.size, preset, seed, marks, skipped))

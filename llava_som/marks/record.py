@@ -11,7 +11,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,8 +20,9 @@ from .order import Skipped
 from .placement import Mark
 from .presets import Preset
 from .region import Region
-from .render import fit_short_side, render_marks
+from .render import fit_image, render_marks
 from .rle import Rle, encode_rle
+from .tags import font_digest
 
 _SUFFIX = ".marks.json"
 
@@ -39,19 +40,39 @@ class RecordedRegion(BaseModel):
     source: str
     score: float | None
     region_id: str | None
+    attributes: tuple[str, ...] = ()
+    trace: tuple[tuple[float, float], ...] = ()
 
     def region(self) -> Region:
         """The region itself again."""
-        return Region.from_rle(self.rle, name=self.category, score=self.score, source=self.source, id=self.region_id)
+        return Region.from_rle(
+            self.rle,
+            name=self.category,
+            score=self.score,
+            source=self.source,
+            id=self.region_id,
+            attributes=self.attributes,
+            trace=self.trace,
+        )
 
 
 class RecordedMark(RecordedRegion):
-    """A mark that was drawn; see `Mark` for the fields. `area_visible` pixels are in no smaller region."""
+    """A mark that was drawn; see `Mark` for the fields.
+
+    `area_visible` pixels are in no smaller region; they are `visible_rle`, or all of the region where that is None.
+    """
 
     id: int
     label: str
     point_xy: tuple[int, int]
     tag_box_xyxy: tuple[int, int, int, int]
+    leader_xyxy: tuple[int, int, int, int] | None = None
+    visible_rle: Rle | None = None
+
+    @property
+    def visible(self) -> Region:
+        """The part of the region that no smaller one covers."""
+        return Region.from_rle(self.visible_rle or self.rle)
 
 
 class SkippedRegion(RecordedRegion):
@@ -67,8 +88,10 @@ class MarkRecord(BaseModel):
         image: file name of the marked image, once it has one.
         size: (width, height) of the marked image.
         preset: the preset, in full.
-        seed: seed of the run that found the regions; drawing itself uses no random number.
+        seed: seed of the run that found the regions; it also decides a shuffled numbering.
         tool_version: version of llava_som that drew it.
+        font_sha256: of the preset's font file, when it names one.
+        origin: which source found the regions, with its options, where the caller knows.
         marks: exactly the marks drawn, by id.
         skipped: the regions without a mark, smallest first.
     """
@@ -81,6 +104,8 @@ class MarkRecord(BaseModel):
     preset: Preset
     seed: int
     tool_version: str
+    font_sha256: str | None = None
+    origin: dict[str, Any] = {}
     marks: list[RecordedMark]
     skipped: list[SkippedRegion]
 
@@ -94,12 +119,15 @@ class MarkRecord(BaseModel):
             preset=preset,
             seed=seed,
             tool_version=_tool_version(),
+            font_sha256=font_digest(preset.font),
             marks=[
                 RecordedMark(
                     id=mark.id,
                     label=mark.label,
                     point_xy=mark.point_xy,
                     tag_box_xyxy=mark.tag_box_xyxy,
+                    leader_xyxy=mark.leader_xyxy,
+                    visible_rle=None if mark.visible.area == mark.region.area else _rle(mark.visible),
                     **_region_fields(mark.region, mark.visible.area),
                 )
                 for mark in marks
@@ -110,8 +138,17 @@ class MarkRecord(BaseModel):
         )
 
     def redraw(self, clean: Image.Image) -> Image.Image:
-        """The marked image again, from this record and the image without marks (at its own or the marked size)."""
-        fitted = fit_short_side(clean.convert("RGB"), self.preset.short_side)
+        """The marked image again, from this record and the image without marks (at its own or the marked size).
+
+        Raises:
+            ValueError: the image becomes another size; the font is missing or has changed.
+        """
+        if font_digest(self.preset.font) != self.font_sha256:
+            raise ValueError(
+                f"{self.preset.font} is not the font that these marks were drawn with (SHA-256 {self.font_sha256}). "
+                "Put that file back, or mark the image again."
+            )
+        fitted = fit_image(clean.convert("RGB"), self.preset)
         if fitted.size != self.size:
             raise ValueError(
                 f"This record is of an image marked at {self.size[0]}x{self.size[1]}, but the image given, "
@@ -148,12 +185,18 @@ def _region_fields(region: Region, area_visible: int) -> dict:
         "bbox_xywh": region.bbox_xywh,
         "area": region.area,
         "area_visible": area_visible,
-        "rle": encode_rle(region.mask, region.x, region.y, region.image_size),
+        "rle": _rle(region),
         "category": region.name,
         "source": region.source,
         "score": region.score,
         "region_id": region.id,
+        "attributes": region.attributes,
+        "trace": [(round(x, 2), round(y, 2)) for x, y in region.trace],
     }
+
+
+def _rle(region: Region) -> Rle:
+    return encode_rle(region.mask, region.x, region.y, region.image_size)
 
 
 @lru_cache(maxsize=1)

@@ -24,6 +24,8 @@ class RegionInfo(TypedDict, total=False):
     score: float | None
     source: str
     id: str | None
+    attributes: tuple[str, ...]
+    trace: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,8 @@ class Region:
         score: the source's confidence, when it has one.
         source: which source made it ("coco", "sam", ...).
         id: the source's own identifier, such as an annotation id.
+        attributes: words that hold for it ("red", "striped"), when the source knows any.
+        trace: where its point is in this frame of a video and in those that follow, x and y in pixels.
 
     Raises:
         ValueError: an empty mask, a mask that is not a 2-D yes/no array, a crop that leaves the image.
@@ -52,6 +56,8 @@ class Region:
     score: float | None = None
     source: str = "user"
     id: str | None = None
+    attributes: tuple[str, ...] = ()
+    trace: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -130,7 +136,9 @@ class Region:
             x = (2 * self.x + self.mask.shape[1]) * size[0] // (2 * self.image_size[0])
             y = (2 * self.y + self.mask.shape[0]) * size[1] // (2 * self.image_size[1])
             mask = np.ones((1, 1), bool)
-        return replace(self, x=x, y=y, mask=mask, image_size=size)
+        wider, higher = size[0] / self.image_size[0], size[1] / self.image_size[1]
+        trace = tuple((wider * at_x, higher * at_y) for at_x, at_y in self.trace)
+        return replace(self, x=x, y=y, mask=mask, image_size=size, trace=trace)
 
     @property
     def title(self) -> str:
