@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from bench_model import SEVEN_B, SMALL, build, inputs_for, measure_inference, measure_training
+from gpu_data import check_data_models
 from measure import circumstances, write_results
 
 BUDGET_S = 480.0
@@ -86,6 +87,7 @@ def time_model(device: str) -> dict[str, Any]:
 SECTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
     "parity": check_parity,
     "gradients": check_gradients,
+    "data_models": check_data_models,
     "speed": time_model,
 }
 
