@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 NOT_STATED = "not stated"
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
 _SECRET = re.compile(r"(api_?key|secret|password|credential|authorization|(^|_)token)$", re.IGNORECASE)
+_TWINS = (
+    "Every conversation is there a second time, with `:untagged` at the end of its id, on the image without marks. "
+    "Such a twin speaks of marks that its image does not show: the untagged arm of a comparison, from the same text."
+)
 _LOADING = """\
 import json, datasets
 
@@ -37,8 +42,8 @@ def dataset_card(run: Run, summary: Mapping[str, Any], writers: Sequence[Writer]
         writers: the further formats that were written.
     """
     name, config = run.config.out.resolve().name, run.config
-    identity = without_secrets(run.identity())
-    told = without_secrets(run.annotator.describe())
+    identity = shareable(run.identity())
+    told = shareable(run.annotator.describe())
     made_by = {"about the annotator": told} if told else {}
     recipes = [recipe["name"] for recipe in identity["recipe"]]
     sections = [
@@ -47,6 +52,7 @@ def dataset_card(run: Run, summary: Mapping[str, Any], writers: Sequence[Writer]
         f"Images with numbered marks on their regions (Set-of-Mark) and {summary['records']:,} conversations about the "
         f"marks, made by llava_som {llava_som.__version__}. Regions: `{identity['source']['name']}`; asked: "
         f"{', '.join(f'`{recipe}`' for recipe in recipes)}; answered by: `{identity['annotator']['name']}`.",
+        *([_TWINS] if run.config.twins else []),
         "## Licences\n\n" + table({"data set": config.license, "images": config.image_license}),
         "## Numbers\n\n" + table(numbers(summary)),
         *([counted("Commonest names", summary["vocabulary"]["top"])] if summary["vocabulary"]["top"] else []),
@@ -54,7 +60,8 @@ def dataset_card(run: Run, summary: Mapping[str, Any], writers: Sequence[Writer]
         "## Files\n\n" + table(files(writers)),
         "## Loading\n\n```python\n" + loading(name, writers) + "```",
         "## How it was made\n\n```yaml\n" + as_yaml(identity | made_by) + "```",
-        "## Making it again\n\nSave this as `recipe.yaml` and run `python -m data_gen recipe.yaml out=FOLDER`.\n\n"
+        "## Making it again\n\nSave this as `recipe.yaml` beside the files that it names and run "
+        "`python -m data_gen recipe.yaml out=FOLDER`.\n\n"
         "```yaml\n" + as_yaml(options(run, identity)) + "```",
     ]
     return "\n\n".join(sections) + "\n"
@@ -124,15 +131,18 @@ def loading(name: str, writers: Sequence[Writer]) -> str:
 
 
 def options(run: Run, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity as the options that give it: plug-ins by name, their fields beside them."""
+    """The identity as the options that give it: plug-ins by name, their fields beside them.
+
+    Plug-ins that share an option share its value. Where theirs differ, nobody gave one and each has its own default.
+    """
     plug_ins = [(run.source, identity["source"]), (run.annotator, identity["annotator"])]
     plug_ins += zip(run.recipes.values(), identity["recipe"], strict=True)
-    fields = {
-        field.name: stated[field.name]
-        for plug_in, stated in plug_ins
-        for field in dataclasses.fields(plug_in)
-        if field.name in stated  # not those that do not decide what is written
-    }
+    stated: dict[str, list[Any]] = {}
+    for plug_in, values in plug_ins:
+        for field in dataclasses.fields(plug_in):
+            if field.name in values:  # not those that do not decide what is written
+                stated.setdefault(field.name, []).append(values[field.name])
+    fields = {key: values[0] for key, values in stated.items() if all(value == values[0] for value in values)}
     others = {key: value for key, value in identity.items() if key not in ("source", "recipe", "annotator", "preset")}
     given = {
         "source": identity["source"]["name"],
@@ -148,13 +158,19 @@ def options(run: Run, identity: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value not in (None, {}, [])}
 
 
-def without_secrets(value: Any) -> Any:
-    """JSON values in which what a key calls a secret, and a password in an address, is left out."""
+def shareable(value: Any) -> Any:
+    """JSON values without what is nobody else's business.
+
+    What a key calls a secret, and a password in an address, is left out; of an absolute path the last name stays, which
+    says what was read and not whose machine it was.
+    """
     if isinstance(value, Mapping):
-        return {key: "(left out)" if _SECRET.search(key) else without_secrets(item) for key, item in value.items()}
+        return {key: "(left out)" if _SECRET.search(key) else shareable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_secrets(item) for item in value]
-    return re.sub(r"://[^/@\s]+@", "://", value) if isinstance(value, str) else value
+        return [shareable(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return PurePath(value).name or value if PurePath(value).is_absolute() else re.sub(r"://[^/@\s]+@", "://", value)
 
 
 def counted(title: str, counts: Mapping[str, int]) -> str:
@@ -170,8 +186,8 @@ def table(rows: Mapping[str, Any]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that stays in its table cell."""
-    return " ".join(text.replace("|", "\\|").split())
+    """Text that stays in its table cell and is no HTML."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def as_yaml(value: Any) -> str:

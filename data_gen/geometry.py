@@ -23,6 +23,7 @@ OPPOSITE: dict[Direction, Direction] = {"left": "right", "right": "left", "above
 _AXIS: dict[Direction, int] = {"left": 0, "right": 0, "above": 1, "below": 1}
 _FORWARD: frozenset[Direction] = frozenset({"left", "above"})  # towards smaller coordinates
 
+INTERACTIVE = "interactive"  # the attribute by which sources mark what can be clicked on a screen
 MARGIN = 0.1  # of a side of the picture (for distances, of the shorter one)
 SIZE_RATIO = 1.5
 _BLOCK = 4  # distances are measured between blocks of this many pixels
@@ -30,7 +31,7 @@ _BLOCK = 4  # distances are measured between blocks of this many pixels
 
 @dataclass(frozen=True, eq=False)
 class Thing:
-    """A marked region as questions see it: its tag, name, attributes, box (left, top, right, bottom) and pixels."""
+    """A region as questions see it: its tag, name, attributes, box (left, top, right, bottom) and pixels."""
 
     mark: RecordedMark
 
@@ -139,3 +140,19 @@ class Layout:
             return 0.0
         distance = cv2.distanceTransform((~other.blocks).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return _BLOCK * (float(distance[thing.blocks].min()) - 1)
+
+
+def tags_are_on_things(record: MarkRecord) -> bool:
+    """Whether every tag lies on the thing it stands for, and not beside it or at the corner of its box."""
+    if record.preset.placement == "anchors":
+        return False
+    for mark in record.marks:
+        (x, y, width, height), (left, top, right, bottom) = mark.bbox_xywh, mark.tag_box_xyxy
+        if not (2 * x <= left + right <= 2 * (x + width) and 2 * y <= top + bottom <= 2 * (y + height)):
+            return False
+    return not any(mark.leader_xyxy for mark in record.marks)
+
+
+def is_screen(record: MarkRecord) -> bool:
+    """Whether the regions are elements of a screen or page, whose names are texts on them and no class names."""
+    return any(INTERACTIVE in region.attributes for region in (*record.marks, *record.skipped))

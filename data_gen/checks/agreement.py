@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from llava_som.marks.names import spelled_out
 from llava_som.marks.parse import normalize_name
 
 # Each row: a class name as data sets write it, then words that people use for some or all of its members.
@@ -88,7 +89,7 @@ def are_synonyms(name: str, other: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _accepted(name: str) -> frozenset[str]:
-    whole = normalize_name(_split(name))
+    whole = normalize_name(_split(spelled_out(name)))
     words = whole.split()
     return frozenset({whole, normalize_name(name), *words[-1:], *_synonyms().get(normalize_name(name), ())} - {""})
 

@@ -1,8 +1,4 @@
-"""Tags by what is printed on them: reading lists and citations whose tags are numbers or letters.
-
-The shared parser reads numbers. Letters count like the columns of a spreadsheet (a = 1, z = 26, aa = 27), so a list of
-letters becomes one of numbers, is read, and turns back; a letter that no tag has is found out like a number.
-"""
+"""Tags by what is printed on them: the labels of one picture, and where a text speaks of them."""
 
 from __future__ import annotations
 
@@ -11,33 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_gen.requests import Rejected
-from llava_som.marks.parse import parse_items
+from llava_som.marks.labels import LabelledItem, are_readable, labelled_items, rank
 
-_LETTER_ITEM = re.compile(
-    r"""
-    (?P<before>
-        (?: ^[ \t]*(?:[-*•\#>{]+[ \t]*)? | [.,;:][ \t]+(?:and[ \t]+)? | ,(?=["']) )  # opens a line or goes on
-        (?: (?:the[ ])?(?:tag|mark|label|letter|id)[ \t]*[-\#:]?[ \t]* )?
-    )
-    (?P<open>[\["'(]?) (?P<letters>[a-z]{1,2}) (?P<close>[\]"')]?)
-    (?P<after>
-        [ \t]*[.:)](?=\s|$) | [ \t]+[-–—](?=\s) | (?<=[\])])(?=\s) | (?P<verb>[ \t]+(?:is|are|marks|labels|shows)\b)
-    )
-    """,
-    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
-)
 _TAG_WORDS = (
     r"(?:tag(?:ged)?|mark(?:ed)?|label(?:l?ed)?|id)s?"
     r"(?:[ ](?:with|as|by|is|number(?:ed|s)?|letter(?:ed|s)?|the|tags?|ids?))*"
 )
-
-
-@dataclass(frozen=True)
-class Item:
-    """One item of a list: the label of its tag, and what is said about it."""
-
-    label: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +26,7 @@ class Labels:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        readable = (r"0|[1-9][0-9]{0,2}", r"[a-z]{1,2}", r"[A-Z]{1,2}")
-        if not any(all(re.fullmatch(kind, name) for name in self.names) for kind in readable):
+        if not are_readable(self.names):
             given = ", ".join(map(repr, self.names[:5]))
             raise Rejected("labels that cannot be read back", f"{given}; use marks labelled 1, 2, 3 or a, b, c")
 
@@ -71,12 +45,9 @@ class Labels:
         """What the tags consist of: "number" or "letter"."""
         return "number" if self.are_numbers else "letter"
 
-    def items(self, text: str) -> list[Item]:
+    def items(self, text: str) -> list[LabelledItem]:
         """The items of a list in the order written, repeated and invented ones included."""
-        if self.are_numbers:
-            return [Item(str(item.id), item.text) for item in parse_items(text).items]
-        numbered = _LETTER_ITEM.sub(self._as_number, text.replace("**", ""))
-        return [Item(self._spelt(letters_of(item.id)), item.text) for item in parse_items(numbered).items]
+        return labelled_items(text, self.names)
 
     def cited(self, text: str) -> list[str]:
         """The labels a sentence names as tags ("the sheep tagged 4", "tags 2, 5 and 7", "[3]"), in order, once each."""
@@ -93,34 +64,6 @@ class Labels:
                         found.setdefault(spelt)
         return list(found)
 
-    def _as_number(self, found: re.Match[str]) -> str:
-        label = self._spelt(found["letters"])
-        if found["verb"] and label not in self.names:  # "It is a dog."
-            return found[0]
-        close = "" if found["open"] == "(" else found["close"]
-        opened = "" if found["open"] == "(" else found["open"]
-        after = found["after"] or (". " if found["open"] == "(" else "")
-        return f"{found['before']}{opened}{rank(label)}{close}{after}"
-
     def _spelt(self, letters: str) -> str:
         """Letters as the tags spell them, whatever case the answer uses."""
         return letters.upper() if self.names[0].isupper() else letters.lower()
-
-
-def letters_of(number: int) -> str:
-    """1 -> "a", 26 -> "z", 27 -> "aa"."""
-    text = ""
-    while number > 0:
-        number, digit = divmod(number - 1, 26)
-        text = chr(ord("a") + digit) + text
-    return text
-
-
-def rank(label: str) -> int:
-    """Where a label stands in counting order: its number, or that of its letters; a large one for any other text."""
-    if label.isascii() and label.isdigit():
-        return int(label)
-    number = 0
-    for letter in label.lower():
-        number = 26 * number + ord(letter) - ord("a") + 1
-    return number

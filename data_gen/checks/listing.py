@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from data_gen.checks.agreement import names_match
 from data_gen.checks.findings import Finding, ListLimits
-from data_gen.checks.labels import Item, Labels, rank
+from data_gen.checks.labels import Labels
 from data_gen.checks.wording import hedge_findings, piece_findings, repetition_findings
+from llava_som.marks.labels import LabelledItem, rank
 from llava_som.marks.parse import normalize_name
 
 OUT_OF_ORDER = "out of order"
 
 
-def id_findings(items: Sequence[Item], labels: Labels) -> list[Finding]:
+def id_findings(items: Sequence[LabelledItem], labels: Labels) -> list[Finding]:
     """Which tags the list leaves out, makes up or repeats, and whether it keeps their order."""
     listed = [item.label for item in items]
     known = set(labels.names)

@@ -14,30 +14,39 @@ from data_gen.checks.findings import Finding
 from llava_som.marks.parse import normalize_name
 
 _CANNOT = (
-    r"(?: ?(?:can ?not|can['’]t|could not|couldn['’]t|won['’]t|will not|must decline to|do not|don['’]t"
-    r"|(?:am|['’]m) (?:un|not )able to))"
+    r"(?: ?(?:can ?not|can['’]t|could not|couldn['’]t|won['’]t(?: be able to)?|will not(?: be able to)?|must decline to"
+    r"|do not|don['’]t|(?:am|['’]m) (?:un|not )able to))"
 )
 _REFUSALS = [
     r"\b(?:i am|i['’]m) (?:very |really |so |truly )?sorry\b(?=\s*[,.;!]|\s+(?:but|that|i|for)\b)",
-    rf"\b(?:sorry|apologies|unfortunately)\b[,.!]? (?:but )?(?:as an ai\b|i{_CANNOT})",
-    r"\b(?:as|i am|i['’]m) an? (?:ai|artificial intelligence|(?:large )?language model)\b(?=[\s,]+(?!on\b|at\b))",
+    rf"\b(?:sorry|apologies|unfortunately|i['’]m afraid)\b[,.!]? (?:but |that )?(?:as an ai\b|i{_CANNOT})",
+    r"\b(?:as|i am|i['’]m)(?: just| only)? an? (?:text-based )?"
+    r"(?:ai|artificial intelligence|(?:large )?language model)\b(?=[\s,]+(?!on\b|at\b))",
     rf"\bi{_CANNOT} (?:\w+ )?"
-    r"(?:help|assist|comply|identify|provide|process|fulfil|answer|list|describe|engage)\b",
-    rf"\bi{_CANNOT} (?:\w+ )?"
-    r"(?:see|view|open|access) (?:the|any|this|an?|your) (?:\w+ )?(?:image|picture|photo|tags?)\b",
+    r"(?:help|assist|comply|identify|provide|process|fulfill?|answer|list|describe|engage|continue)\b",
+    rf"\bi{_CANNOT} (?:have the ability to )?(?:\w+ )?"
+    r"(?:see|view|open|access|find|make out) (?:(?:the|any|this|an?|your) )?(?:\w+ )?(?:image|picture|photo|tag)s?\b",
     r"\b(?:against|violates?) (?:my|our|the) (?:\w+ )?(?:guidelines|polic(?:y|ies))\b",
+    r"\bi(?:['’]m| am| do|['’]ll| will)?(?: not|n['’]t)? (?:feel )?(?:comfortable (?:with|describing|identifying)"
+    r"|programmed not to|going to have to decline|have to decline)\b",
+    r"\b(?:there is )?no (?:image|picture|photo) (?:(?:was|is|has been) )?(?:provided|attached|uploaded)\b",
+    r"\b(?:image|picture|photo) (?:can ?not|can['’]t|could not|couldn['’]t) be (?:displayed|loaded|viewed)\b",
+    r"\bi['’]m having trouble (?:viewing|seeing|loading)\b",
 ]
 _REFUSAL = re.compile("|".join(_REFUSALS), re.IGNORECASE)
 _HEDGE = re.compile(
-    r"\b(?:possibly|perhaps|maybe|probably|(?:might|may|could) be|unclear|uncertain|ambiguous|indistinct|unidentifi\w+"
+    r"\b(?:possibly|perhaps|maybe|probably|presumably|apparently|(?:might|may|could) be(?! seen)|unclear|uncertain"
+    r"|ambiguous|indistinct|unidentifi\w+|unrecogni[sz]able|unknown (?:object|item|thing)|likely an?"
     r"|not (?:entirely |really |quite )?(?:clear|sure|certain|visible|identifiable)"
-    r"|(?:hard|difficult) to (?:tell|say|make out)"
-    r"|no (?:item|object)|cannot be (?:determined|identified)|can['’]t tell)\b",
+    r"|(?:hard|difficult|impossible|not possible|too \w+) to (?:tell|say|make out|identify|determine|discern)"
+    r"|(?:it|this|that|i|what) (?:thinks?|seems?|appears?|looks?) (?:it is|this is|to be|like)"
+    r"|some (?:sort|kind|type) of|no (?:visible )?(?:item|object)|nothing visible"
+    r"|can ?not be (?:determined|identified|told)|can['’]t tell)\b",
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r"\"[^\"\n]*\"|“[^”\n]*”|(?<!\w)['‘][^'’\n]*['’](?!\w)")
 _OPEN_ENDED = frozenset({"a", "an", "and", "my", "or", "our", "the", "their", "your"})
-_TAG_BEFORE_A = frozenset({"tag", "tagged", "mark", "marked", "label", "labelled"})  # "the tag a" is whole
+_LETTER_FOLLOWS = frozenset({"tag", "tagged", "mark", "marked", "label", "labelled", "letter"})  # "the tag a" is whole
 _LONGEST_LOOP = 12  # words
 
 
@@ -66,10 +75,10 @@ def is_loop(text: str) -> bool:
 def is_cut_off(text: str) -> bool:
     """Whether the text stops where no sentence or phrase can end: after "the", a comma, an open bracket."""
     text = text.rstrip()
-    *before, last = ["", *re.findall(r"[\w'’]+", text.lower())]
+    *before, last = ["", *re.findall(r"[\w'’]+", text)]
     if text.endswith((".", "!", "?")) or not last:
         return False
-    open_word = last in _OPEN_ENDED and not (before and before[-1] in _TAG_BEFORE_A)
+    open_word = last in _OPEN_ENDED and not (before and before[-1].lower() in _LETTER_FOLLOWS)  # not: "plan A"
     return text[-1] in ",(-–—:&" or text.count("(") > text.count(")") or open_word
 
 
@@ -77,10 +86,14 @@ def text_findings(text: str) -> list[Finding]:
     """What a whole answer may not be: empty, a refusal, or with `<image>` in it, which training reads as a picture."""
     if not text.strip():
         return [Finding("empty answer", "the annotator said nothing")]
-    findings = [Finding("refusal", shortened(text))] if is_refusal(text) else []
-    if "<image>" in text:
-        findings.append(Finding("placeholder in the text", f"it contains <image>: {shortened(text)}"))
-    return findings
+    return [*([Finding("refusal", shortened(text))] if is_refusal(text) else []), *placeholder_findings(text)]
+
+
+def placeholder_findings(text: str) -> list[Finding]:
+    """A finding where training would read a text as a picture."""
+    if "<image>" not in text:
+        return []
+    return [Finding("placeholder in the text", f"it contains <image>: {shortened(text)}")]
 
 
 def piece_findings(pieces: Mapping[str, str], max_words: int) -> list[Finding]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from data_gen.checks.labels import Labels
+from data_gen.geometry import tags_are_on_things
 
 if TYPE_CHECKING:
     from llava_som.marks.record import MarkRecord
@@ -23,11 +24,17 @@ _BESIDE = (
     "Some tags had no room on their thing. Such a tag stands right beside it, outside its outline, and a thin line may "
     "join the two."
 )
+_AT_BOXES = (
+    "You are a visual assistant and look at one picture at a time. Some of the things in it have a tag with a {kind} "
+    "at a corner of their box; others have none. A tag stands for the very thing whose box it touches. Never give it "
+    "to something elsewhere in the picture, even if that is easier to recognise."
+)
+_OF_A_COLOUR = "A tag has the colour of the outline around its thing."
 _LIST = (
-    "Go through the tags one by one, from the {first}, and leave none out. For each, say what it lies on: an object, a "
-    "part of one, or a piece of the background. Name what tells it apart where that is visible, such as its colour, "
-    "its place or what it belongs to. If a thing is partly hidden or you are not sure what it is, say so in its item "
-    "instead of guessing. Do not list things without a tag."
+    "Go through the tags one by one, from the {first}, and leave none out. For each, say what it stands for: an "
+    "object, a part of one, or a piece of the background. Name what tells it apart where that is visible, such as its "
+    "colour, its place or what it belongs to. If a thing is partly hidden or you are not sure what it is, say so in "
+    "its item instead of guessing. Do not list things without a tag."
 )
 _LINES = (
     "Write one line for each tag: the {kind}, a full stop, and at most {max_words} words. Write nothing before or "
@@ -50,7 +57,7 @@ _DIALOGUE_FORM = (
     "nothing else."
 )
 _DESCRIBE = (
-    "Write for each tag a description by which a person who cannot see the tags would find the thing it lies on and "
+    "Write for each tag a description by which a person who cannot see the tags would find the thing it stands for and "
     "mistake it for nothing else in the picture. Use what shows: kind, colour, size, what it does or touches, where it "
     "is. No two descriptions may be the same, and none may mention a tag. Keep each as short as it can be, at most "
     "{max_words} words, and go through the tags from the {first}, leaving none out."
@@ -76,11 +83,10 @@ def description_system(labels: Labels, record: MarkRecord, max_words: int) -> st
 
 def _tags(record: MarkRecord) -> tuple[str, ...]:
     """What tags are; and that some stand beside their thing, where the sidecar says so."""
-    for mark in record.marks:
-        (x, y, width, height), (left, top, right, bottom) = mark.bbox_xywh, mark.tag_box_xyxy
-        if not (2 * x <= left + right <= 2 * (x + width) and 2 * y <= top + bottom <= 2 * (y + height)):
-            return _TAGS, _BESIDE
-    return (_TAGS,)
+    if record.preset.placement == "anchors":
+        has_colour = record.preset.tag_colour == "palette" and "box" in record.preset.draw
+        return (_AT_BOXES, _OF_A_COLOUR) if has_colour else (_AT_BOXES,)
+    return (_TAGS,) if tags_are_on_things(record) else (_TAGS, _BESIDE)
 
 
 def _filled(labels: Labels, max_words: int, *paragraphs: str) -> str:
@@ -92,4 +98,4 @@ def _filled(labels: Labels, max_words: int, *paragraphs: str) -> str:
     return "\n".join(paragraph.format(max_words=max_words, **words) for paragraph in paragraphs)
 
 
-TEMPLATES = (_TAGS, _BESIDE, _LIST, _LINES, _ONE_LINE, _DIALOGUE, _DIALOGUE_FORM, _DESCRIBE)
+TEMPLATES = (_TAGS, _BESIDE, _AT_BOXES, _OF_A_COLOUR, _LIST, _LINES, _ONE_LINE, _DIALOGUE, _DIALOGUE_FORM, _DESCRIBE)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from data_gen.checks.dialogue import Exchange, dialogue_findings, parse_dialogue
 from data_gen.checks.findings import Finding, Limits, ListLimits, joined_answers, reject
-from data_gen.checks.labels import Item, Labels
+from data_gen.checks.labels import Labels
 from data_gen.checks.listing import OUT_OF_ORDER, id_findings, item_findings, reference_findings
-from data_gen.checks.wording import is_refusal, shortened, text_findings
+from data_gen.checks.wording import is_refusal, piece_findings, placeholder_findings, shortened, text_findings
 from data_gen.prompts.repair import repair_dialogue, repair_list
 from data_gen.recipes.base import Recipe
 from data_gen.requests import Answer, Message, Rejected, Request, Turn
 from llava_som.config_file import option
+from llava_som.marks.labels import LabelledItem
 
 if TYPE_CHECKING:
     from llava_som.marks.record import MarkRecord
@@ -46,7 +47,7 @@ class ListTask:
     limits: ListLimits
     more_checks: Callable[[Mapping[str, str]], list[Finding]] = lambda texts: []
 
-    def findings(self, items: Sequence[Item]) -> list[Finding]:
+    def findings(self, items: Sequence[LabelledItem]) -> list[Finding]:
         """The faults of the items, which are sorted before they are used: their order is none."""
         first = {item.label: item.text for item in reversed(items)}
         texts = {label: first[label] for label in self.labels.names if label in first}
@@ -58,27 +59,33 @@ class ListTask:
             *(text_findings("\n".join(texts.values())) if texts else []),
         ]
 
+    def truth_findings(self, texts: Mapping[str, str]) -> list[Finding]:
+        """The faults of the annotation's own list. It may hold "letter a" and "I cannot": nobody broke off."""
+        pieces = piece_findings(texts, self.limits.max_words)
+        unfit = [finding for finding in pieces if finding.kind in ("empty", "too long")]
+        return [*placeholder_findings("\n".join(texts.values())), *unfit, *self.more_checks(texts)]
 
-def ask_list(request: Request, task: ListTask, truth_labels: Sequence[str]) -> Asking[dict[str, str]]:
+
+def ask_list(request: Request, task: ListTask, truth: Mapping[str, str]) -> Asking[dict[str, str]]:
     """{label: text} of every tag, in counting order.
 
     Args:
         request: what is asked first.
         task: what the list has to satisfy.
-        truth_labels: the tags that `request.truth` lists; the annotation is not asked for more than it knows.
+        truth: what `request.truth` says, as {label: text} in counting order; of the tags that the annotation knows.
 
     Raises:
         Rejected: the list has faults, also after they were named once.
     """
     answer = yield request
     if answer.text == request.truth:
-        task = replace(task, labels=Labels.of(truth_labels))
+        if findings := task.truth_findings(truth):
+            raise reject(findings, answer.text)
+        return dict(truth)
     items = task.labels.items(answer.text)
     findings = _with_refusal(task.findings(items), answer.text)
     if not findings:
         return _sorted_texts(items, task.labels, answer.text)
-    if answer.text == request.truth:
-        raise reject(findings, answer.text)
 
     faulty = [label for label in task.labels.names if any(label in finding.labels for finding in findings)]
     is_whole = not faulty or any(not finding.labels or finding.kind == "invented tags" for finding in findings)
@@ -170,7 +177,9 @@ def _with_refusal(findings: list[Finding], raw: str) -> list[Finding]:
     return [Finding("refusal", shortened(raw)), *findings] if refuses else findings
 
 
-def _merged(first: Sequence[Item], second: Sequence[Item], faulty: Sequence[str], labels: Labels) -> list[Item]:
+def _merged(
+    first: Sequence[LabelledItem], second: Sequence[LabelledItem], faulty: Sequence[str], labels: Labels
+) -> list[LabelledItem]:
     """One item for each tag: the first answer's unless it was faulty, then the second's (`faulty` empty: all were)."""
     old = {item.label: item for item in reversed(first)}
     new = {item.label: item for item in reversed(second)}
@@ -181,7 +190,7 @@ def _merged(first: Sequence[Item], second: Sequence[Item], faulty: Sequence[str]
     return chosen
 
 
-def _sorted_texts(items: Sequence[Item], labels: Labels, raw: str) -> dict[str, str]:
+def _sorted_texts(items: Sequence[LabelledItem], labels: Labels, raw: str) -> dict[str, str]:
     """{label: text} in counting order; full stops, which reading removes, as most of the items had them."""
     texts = {item.label: item.text for item in items}
     stops = sum(bool(re.search(re.escape(text) + r"\.(?=[\s\"'*]|$)", raw)) for text in texts.values())

@@ -27,9 +27,13 @@ _OF_TWO: dict[Direction, str] = {
 
 
 def unique_descriptions(record: MarkRecord) -> dict[str, str]:
-    """{label: description} of the marks that have one, in the order of the marks; {} where some mark has no name."""
+    """{label: description} of the marks that have one, in the order of the marks; {} where some mark has no name.
+
+    None of a class of which something is seen without a tag: "the dog" would be two dogs.
+    """
     scene = Scene.of(record)
-    found = {subject.label: _shortest(scene, subject) for subject in scene.subjects if scene.is_clear(subject)}
+    told = [subject for subject in scene.subjects if scene.is_clear(subject) and scene.is_all(subject)]
+    found = {subject.label: _shortest(scene, subject) for subject in told}
     return {label: text for label, text in found.items() if text}
 
 
@@ -41,12 +45,15 @@ def _descriptions(scene: Scene, subject: Subject) -> Iterator[str]:
     group = scene.groups[subject.kind]
     others = [other for other in group if other is not subject]
     if not others:
-        yield f"the {subject.noun.text}" if subject.noun else spoken(subject.thing.mark.category or "")
+        if subject.noun:
+            yield f"the {subject.noun.text}"
+        elif scene.word == "thing" and subject.kind:
+            yield spoken(subject.thing.mark.category or "")
         return
     if subject.noun is None:
         return
     yield from _by_adjectives(subject, others)
-    if subject.noun.is_countable:
+    if subject.noun.is_one_of_several:
         yield from _by_place(scene, subject, group)
         yield from _by_neighbour(scene, subject, group)
 
@@ -96,7 +103,7 @@ def _by_neighbour(scene: Scene, subject: Subject, group: Sequence[Subject]) -> I
     things: list[Thing] = [member.thing for member in group]
     for anchors in scene.clear_groups:
         (anchor, *more) = anchors
-        if more or anchor.noun is None or anchor in group:
+        if more or anchor.noun is None or anchor in group or not scene.is_all(anchor):
             continue
         place = f"the {anchor.noun.text}"
         for direction in OPPOSITE:

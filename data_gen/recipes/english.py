@@ -12,21 +12,20 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llava_som.marks.names import spelled_out
+
 
 def words(text: str) -> frozenset[str]:
     """The words of a text, for tables."""
     return frozenset(text.split())
 
 
-# Names that data sets write in one word or in a way nobody speaks.
-_SPOKEN = {
-    **{"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "screen", "tv/monitor": "screen"},
-    **{"aeroplane": "airplane", "motorbike": "motorcycle", "hair drier": "hair dryer", "playingfield": "playing field"},
-    **{"floor-wood": "wooden floor", "wall-brick": "brick wall", "wall-stone": "stone wall", "wall-tile": "tiled wall"},
-    **{"wall-wood": "wooden wall", "window-blind": "window blind", "tv": "TV"},
-}
-_TABLE_SUFFIX = re.compile(r"-(?:other-merged|merged|other|stuff)$")  # COCO panoptic's stuff classes
-
+# First words that keep the capital they are given; others are written so only because a table begins them that way.
+_PROPER = words("""
+    african american asian australian brazilian british canadian chinese christmas dutch easter english european french
+    german greek halloween indian irish italian japanese korean mexican persian russian scottish siamese spanish swedish
+    swiss turkish
+""")
 _MASS = words("""
     bread broccoli cardboard clothing cutlery dirt equipment fabric foliage food fruit furniture fur glassware grass
     gravel hair ice jewelry lettuce luggage meat metal milk money mud paper pasta pavement plastic rice rubble salad
@@ -55,6 +54,7 @@ _NOT_IN_A_PLAIN_NAME = words("""
 _VOWEL_SOUND = re.compile(
     r"(?!uni(?![dmn])|us[aeu]|uti|uku|eu|ewe|one\b|once)[aeiou]|heir|honest|hono|hour", re.IGNORECASE
 )
+_LONGEST_CAPTION = 60  # characters
 _LETTERS_WITH_AN = frozenset("AEFHILMNORSX")
 _ONES = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -73,22 +73,22 @@ class Noun:
     @property
     def is_pair(self) -> bool:
         """Two-part things that are grammatically many: scissors, skis."""
-        return self._head in _PAIRS
+        return self.head.lower() in _PAIRS
 
     @property
     def is_mass(self) -> bool:
         """Not counted: grass, water."""
-        return self._head in _MASS
+        return self.head.lower() in _MASS
 
     @property
     def is_only_one(self) -> bool:
         """Spoken of as the only one there is: the sky."""
-        return self._head in _ONE_OF_A_KIND
+        return self.head.lower() in _ONE_OF_A_KIND
 
     @property
     def is_plural(self) -> bool:
         """Takes "are": skis, boats, people."""
-        head = self._head
+        head = self.head.lower()
         if head in _PLURAL_FORMS or self.is_pair:
             return True
         is_singular = head in _SINGULAR_IN_S or head in _PLURALS or head.endswith(("ss", "us", "is"))
@@ -97,6 +97,11 @@ class Noun:
     @property
     def is_countable(self) -> bool:
         """Whether "how many" can be asked: a singular that has a plural."""
+        return self.is_one_of_several
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether "the leftmost" of them is one thing: a dog, not grass or boats."""
         return not (self.is_mass or self.is_only_one or self.is_plural)
 
     @property
@@ -129,9 +134,37 @@ class Noun:
         """The word that says what it is: "table" of a dining table, "slice" of a slice of cake."""
         return self.text.partition(" of ")[0].split()[-1]
 
+
+@dataclass(frozen=True)
+class Caption(Noun):
+    """The text on an element of a screen, which is quoted and never inflected: element "Sign in"."""
+
     @property
-    def _head(self) -> str:
-        return self.head.lower()
+    def is_countable(self) -> bool:
+        """There may be several, but nobody speaks of "elements Sign in"."""
+        return False
+
+    @property
+    def is_plural(self) -> bool:
+        """The element "Settings" is one."""
+        return False
+
+    @property
+    def indefinite(self) -> str:
+        """The element "Sign in"."""
+        return f"the {self.text}"
+
+    @property
+    def head(self) -> str:
+        """What it is called, whatever it says."""
+        return "element"
+
+
+def caption(name: str | None) -> Caption | None:
+    """The text of a screen's element as a `Caption`; None where it is too long to be quoted, or spoils the sentence."""
+    text = " ".join((name or "").split())
+    is_plain = re.search(r"\w", text) and not re.search(r"[\"“”<>]|\b(?:tag|mark|label)", text, re.IGNORECASE)
+    return Caption(f'element "{text}"') if is_plain and len(text) <= _LONGEST_CAPTION else None
 
 
 def noun(name: str | None) -> Noun | None:
@@ -146,12 +179,11 @@ def noun(name: str | None) -> Noun | None:
 
 
 def spoken(name: str) -> str:
-    """A class name as it is said: blanks for underscores, no article, no suffix of a table, lower case mid-sentence."""
-    text = " ".join(_TABLE_SUFFIX.sub("", name.strip()).replace("_", " ").split())
-    text = re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
-    text = _SPOKEN.get(text.lower(), text)
+    """A class name as it is said in the middle of a sentence: spelled out, no article, in lower case."""
+    text = re.sub(r"^(?:an?|the) (?=\S)", "", spelled_out(name), flags=re.IGNORECASE)
     first, *rest = text.split(" ")
-    if first.istitle() and all(word == word.lower() for word in rest):  # "Human face", but not "Eiffel Tower" or "TV"
+    is_lower = first.lower() not in _PROPER and all(word == word.lower() for word in rest)
+    if first.istitle() and is_lower:  # "Human face", but not "Eiffel Tower", "French fries" or "TV"
         text = " ".join([first.lower(), *rest])
     return text
 

@@ -17,6 +17,8 @@ from data_gen.recipes.checked import CheckedRecipe, ListTask, ask_list, labels_a
 from data_gen.recipes.instructions import FAMILIES, instructions
 from data_gen.requests import Conversation, Example, Message, Request, Tagged, Turn
 from llava_som.config_file import option
+from llava_som.marks.names import spelled_out
+from llava_som.marks.parse import normalize_name
 
 if TYPE_CHECKING:
     from data_gen.checks.labels import Labels
@@ -55,7 +57,8 @@ class ListingRecipe(ListLimits, CheckedRecipe):
         A model does not see the instruction: it gets the picture behind the worked examples.
         """
         labels, names = labels_and_names(tagged.record)
-        question = rng.choice(instructions(self.instructions, labels.word, self.style))
+        question = rng.choice(instructions(self.instructions, labels.word, self.style, tagged.record))
+        truth = {label: spelled_out(names[label] or "") for label in labels.names}
         nameless = [label for label in labels.names if not names[label]]
         request = Request(
             image=tagged.image,
@@ -64,11 +67,11 @@ class ListingRecipe(ListLimits, CheckedRecipe):
             examples=self._examples(tagged.record.preset),
             max_tokens=token_limit(self.max_words * len(labels.names)),
             seed=rng.getrandbits(31),
-            truth=None if nameless else self._written({label: str(names[label]) for label in labels.names}),
+            truth=None if nameless else self._written(truth),
             no_truth=f"there is no class name for mark {', '.join(nameless)}",
         )
         task = ListTask(labels=labels, names=names, limits=self, more_checks=lambda texts: self._misread(texts, labels))
-        texts = yield from ask_list(request, task, truth_labels=labels.names)
+        texts = yield from ask_list(request, task, truth)
         return [Turn("human", f"<image>\n{question}"), Turn("gpt", self._written(texts))]
 
     def describe(self) -> dict[str, Any]:
@@ -103,6 +106,7 @@ class ListingRecipe(ListLimits, CheckedRecipe):
     def _misread(self, texts: Mapping[str, str], labels: Labels) -> list[Finding]:
         """A finding where the list as training would see it reads as other items: one of them looks like two."""
         written = self._written(texts)
-        if [(item.label, item.text) for item in labels.items(written)] == [*texts.items()]:
+        read = [(item.label, normalize_name(item.text)) for item in labels.items(written)]
+        if read == [(label, normalize_name(text)) for label, text in texts.items()]:
             return []
         return [Finding("items that run into each other", shortened(written, 200))]

@@ -1,7 +1,7 @@
 """The wordings of rule-based questions and answers, in our own words; which of them is used is drawn for each turn.
 
-Placeholders: {a} and {b} mention a thing with its tag ("the dog tagged 3"), {tag} is a bare label, and {is}, {does}
-agree with {a}.
+Placeholders: {a} and {b} mention a thing with its tag ("the dog tagged 3"), {tag} is a bare label, {thing} is "element"
+on screens, and {is}, {does} agree with {a}. Tags "mark" things and are not "on" them: some stand beside their things.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMPARATIVE: dict[Direction, str] = {
 
 COUNT_ALL = (
     "How many tags are there in the picture?",
-    "How many things have been tagged?",
+    "How many {thing}s have been tagged?",
     "What is the total number of tags?",
     "Can you count the tags for me?",
 )
@@ -37,14 +37,14 @@ COUNT_ALL_ANSWER = ("There are {number}: tags {labels}.", "I count {number} of t
 RANGE_ANSWER = ("There are {number}: tags {first} to {last}.", "I count {number}, from tag {first} to tag {last}.")
 COUNT = (
     "How many {plural} are tagged?",
-    "How many of the tags are on {plural}?",
+    "How many of the tags mark {plural}?",
     "Count the {plural} that carry a tag, please.",
     "What is the number of tagged {plural}?",
-    "Among the tagged things, how many are {plural}?",
+    "Among the tagged {thing}s, how many are {plural}?",
 )
 COUNT_ANSWER = (
     "{Number} {plural} are tagged: {tags}.",
-    "{Number}. The {plural} are under {tags}.",
+    "{Number}. The {plural} have {tags}.",
     "There are {number} tagged {plural}, with {tags}.",
 )
 COUNT_ONE_ANSWER = ("Only one: the {noun} tagged {label}.", "Just one {noun} is tagged: it has tag {label}.")
@@ -70,13 +70,13 @@ FARTHEST = (
     "Looking only at the tagged {plural}, which one is {superlative}?",
 )
 FARTHEST_OF_ALL = (
-    "Which tagged thing is {superlative}?",
+    "Which tagged {thing} is {superlative}?",
     "Of everything that is tagged, what is {superlative} in the picture?",
-    "Which of the tags marks the thing that is {superlative}?",
+    "Which of the tags marks the {thing} that is {superlative}?",
 )
 NEAREST = (
-    "Which tagged thing is nearest to {b}?",
-    "Among the tagged things, which one is closest to {b} in the picture?",
+    "Which tagged {thing} is nearest to {b}?",
+    "Among the tagged {thing}s, which one is closest to {b} in the picture?",
     "What is the closest tagged neighbour of {b} in the picture?",
 )
 NEAREST_OF = (
@@ -108,54 +108,54 @@ COLOUR_ANSWER = ("{A} {is} {colour}.", "{Again} {is} {colour}.")
 SAME_COLOUR = (
     "{Is} {a} the same colour as {b}?",
     "Do {a} and {b} have the same colour?",
-    "Do the things tagged {tag} and {other_tag} match in colour?",
+    "Do the {thing}s tagged {tag} and {other_tag} match in colour?",
 )
 HAS_COLOUR = ("{Is} {a} {colour}?", "Would you call {a} {colour}?")
 OF_COLOUR = (
-    "Which tagged things are {colour}?",
+    "Which tagged {thing}s are {colour}?",
     "Which of the tags mark something {colour}?",
     "List the tags of everything {colour}.",
 )
-OF_COLOUR_ANSWER = ("{Tags} {mark} something {colour}.", "{Colour} can be seen under {tags}.")
+OF_COLOUR_ANSWER = ("{Tags} {mark} something {colour}.", "What is {colour} has {tags}.")
 
 # Each: the question, the answer where there are others ({others}: "tags 4 and 7"; {all}: "all three"), and where not.
 SAME_KIND = (
     (
-        "Which other tags mark the same kind of thing as tag {tag}?",
-        "{Others} {do}; {all} are on {plural}.",
-        "None of them. Tag {tag} is on the only tagged {noun}.",
+        "Which other tags mark the same kind of {thing} as tag {tag}?",
+        "{Others} {do}; {all} mark {plural}.",
+        "None of them. Tag {tag} marks the only tagged {noun}.",
     ),
     (
-        "Is anything else that is tagged of the same kind as the thing tagged {tag}?",
-        "Yes, {others} {is} on {one_or_more} as well.",
-        "No, the {noun} tagged {tag} is the only one.",
+        "Is anything else that is tagged of the same kind as the {thing} tagged {tag}?",
+        "Yes, {others} {mark} {one_or_more} as well.",
+        "No, the {noun} tagged {tag} is the only tagged one.",
     ),
     (
-        "What other tagged things are of the same type as the one tagged {tag}?",
+        "What other tagged {thing}s are of the same type as the one tagged {tag}?",
         "The {noun_or_plural} with {others}.",
         "There are no others: the {noun} tagged {tag} is the only one with a tag.",
     ),
     (
-        "How many other tagged things are of the same kind as the one tagged {tag}?",
+        "How many other tagged {thing}s are of the same kind as the one tagged {tag}?",
         "{Number}: the {noun_or_plural} with {others}.",
-        "None. No other tag is on {name}.",
+        "None. No other tag marks {name}.",
     ),
 )
 WHICH_TAG = (
-    "Which tag is on the {noun}?",
-    "What is the tag of the {noun}?",
-    "Which {word} has the {noun} been given?",
-    "Under which tag do I find the {noun}?",
+    "Which tag marks {the}?",
+    "What is the tag of {the}?",
+    "Which {word} has been given to {the}?",
+    "By which tag do I find {the}?",
 )
-WHICH_TAG_ANSWER = ("The {noun} {is} tagged {label}.", "Tag {label} is on the {noun}.", "It is tag {label}.")
+WHICH_TAG_ANSWER = ("{The} {is} tagged {label}.", "Tag {label} marks {the}.", "It is tag {label}.")
 NAME = (
-    "What is tag {tag} on?",
+    "What does tag {tag} stand for?",
     "What does tag {tag} mark?",
-    "What is the thing tagged {tag}?",
-    "What can be seen under tag {tag}?",
+    "What is the {thing} tagged {tag}?",
+    "What has been given tag {tag}?",
 )
-NAME_ANSWER = ("Tag {tag} is on {name}.", "Tag {tag} marks {name}.")
-IS_ON = ("Is tag {tag} on {name}?", "Does tag {tag} mark {name}?", "Is the thing tagged {tag} {name}?")
+NAME_ANSWER = ("Tag {tag} marks {name}.", "It is {name}.")
+IS_ON = ("Does tag {tag} stand for {name}?", "Does tag {tag} mark {name}?", "Is the {thing} tagged {tag} {name}?")
 
 TEMPLATES = (
     *(

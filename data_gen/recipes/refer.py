@@ -57,7 +57,11 @@ class ReferRecipe(ListLimits, CheckedRecipe):
     def conversation(self, tagged: Tagged, rng: Random) -> Conversation:
         """As many turns as are drawn, each about another tag, in either direction with equal chance."""
         labels, names = labels_and_names(tagged.record)
-        known = unique_descriptions(tagged.record)
+        known = {
+            label: text
+            for label, text in unique_descriptions(tagged.record).items()
+            if len(text.split()) <= self.max_words and not labels.cited(text)
+        }
         request = Request(
             image=tagged.image,
             messages=(Message("user", ""),),
@@ -69,7 +73,7 @@ class ReferRecipe(ListLimits, CheckedRecipe):
             no_truth="it tells no mark from all the others",
         )
         task = ListTask(labels=labels, names=names, limits=self, more_checks=lambda texts: _faults(texts, labels))
-        texts = yield from ask_list(request, task, truth_labels=[*known])
+        texts = yield from ask_list(request, task, truth=known)
         if len(texts) < self.turns[0]:
             raise Rejected("too few questions", f"{len(texts)} marks can be told apart, fewer than {self.turns[0]}")
         chosen = rng.sample([*texts], min(rng.randint(*self.turns), len(texts)))

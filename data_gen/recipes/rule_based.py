@@ -14,11 +14,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
 from data_gen.checks.dialogue import Exchange
-from data_gen.checks.labels import rank
 from data_gen.geometry import OPPOSITE, Direction
 from data_gen.recipes import questions as q
 from data_gen.recipes.english import Noun, listed, number_word, sentence
 from data_gen.recipes.subjects import Scene, Subject, tags
+from llava_som.marks.labels import rank
 
 if TYPE_CHECKING:
     from llava_som.marks.record import MarkRecord
@@ -76,6 +76,7 @@ def _words(a: Subject, b: Subject | None = None) -> dict[str, str]:
     """The placeholders of the sentences that speak of one or two things."""
     verbs = ("are", "do", "cover", "take") if a.is_plural else ("is", "does", "covers", "takes")
     words = {
+        "thing": a.word,
         "a": a.mention,
         "again": a.again,
         "tag": a.label,
@@ -91,21 +92,23 @@ def _count(scene: Scene, rng: Random) -> Iterator[Candidate]:
     for noun, group in rng.sample(choices, len(choices)):
         if noun is None:
             if len(group) > 1:
-                yield _count_all([subject.label for subject in group], rng)
+                yield _count_all([subject.label for subject in group], scene.word, rng)
             continue
         number = number_word(len(group))
         words = {"noun": noun.text, "plural": noun.plural, "label": group[0].label, "tags": tags(group)}
+        words |= {"thing": scene.word}
         words |= {"number": number, "Number": number.capitalize()}
         answers = q.COUNT_ANSWER if len(group) > 1 else q.COUNT_ONE_ANSWER
         question = rng.choice(q.COUNT).format(**words)
         yield _candidate(question, rng.choice(answers).format(**words), ("count", noun.text), asks=group)
 
 
-def _count_all(labels: Sequence[str], rng: Random) -> Candidate:
-    words = {"number": number_word(len(labels)), "labels": listed(labels), "first": labels[0], "last": labels[-1]}
-    is_range = rank(labels[-1]) - rank(labels[0]) == len(labels) - 1
+def _count_all(labels: Sequence[str], thing: str, rng: Random) -> Candidate:
+    words = {"thing": thing, "number": number_word(len(labels)), "labels": listed(labels)}
+    words |= {"first": labels[0], "last": labels[-1]}
+    is_range = rank(labels[-1]) - rank(labels[0]) == len(labels) - 1 > 1
     answer = rng.choice(q.RANGE_ANSWER if is_range else q.COUNT_ALL_ANSWER)
-    return _candidate(rng.choice(q.COUNT_ALL), answer.format(**words), ("count",))
+    return _candidate(rng.choice(q.COUNT_ALL).format(**words), answer.format(**words), ("count",))
 
 
 def _pairs(scene: Scene, rng: Random) -> Iterator[tuple[Subject, Subject]]:
@@ -155,7 +158,7 @@ def _extreme(scene: Scene, rng: Random) -> Iterator[Candidate]:
         if found is None:
             continue
         winner = next(subject for subject in group if subject.thing is found)
-        words = {"superlative": q.SUPERLATIVE[direction]}
+        words = {"thing": scene.word, "superlative": q.SUPERLATIVE[direction]}
         words |= {"noun": noun.text, "plural": noun.plural} if noun else {}
         question = rng.choice(q.FARTHEST if noun else q.FARTHEST_OF_ALL).format(**words)
         answer = f"{winner.mention} {winner.is_or_are} {words['superlative']}"
@@ -202,7 +205,7 @@ def _colour(scene: Scene, rng: Random) -> Iterator[Candidate]:
         choices.append(None)  # what is of a colour, which takes a picture whose colours are all known
     for a in rng.sample(choices, len(choices)):
         if a is None:
-            yield _of_colour(coloured, rng)
+            yield _of_colour(coloured, scene.word, rng)
             continue
         alike = [b for b in coloured if b is not a and b.colour == a.colour]
         unlike = [b for b in coloured if b.colour != a.colour]
@@ -217,10 +220,10 @@ def _colour(scene: Scene, rng: Random) -> Iterator[Candidate]:
             yield _has_colour(a, str(rng.choice((a, rng.choice(unlike))).colour), rng)
 
 
-def _of_colour(coloured: Sequence[Subject], rng: Random) -> Candidate:
+def _of_colour(coloured: Sequence[Subject], thing: str, rng: Random) -> Candidate:
     colour = str(rng.choice(coloured).colour)
     group = [subject for subject in coloured if subject.colour == colour]
-    words = {"colour": colour, "Colour": colour.capitalize(), "tags": tags(group)}
+    words = {"thing": thing, "colour": colour, "Colour": colour.capitalize(), "tags": tags(group)}
     words |= {"Tags": tags(group).capitalize(), "mark": "marks" if len(group) == 1 else "mark"}
     question, answer = rng.choice(q.OF_COLOUR).format(**words), rng.choice(q.OF_COLOUR_ANSWER).format(**words)
     return _candidate(question, answer, ("of colour", colour))
@@ -246,9 +249,10 @@ def _same_kind(scene: Scene, rng: Random) -> Iterator[Candidate]:
         question, some, none = rng.choice(q.SAME_KIND)
         number = len(others)
         words = {"tag": a.label, "noun": noun.text, "plural": noun.plural, "name": noun.indefinite}
-        words |= {"do": "does", "is": "is", "all": "both", "noun_or_plural": noun.text, "one_or_more": noun.indefinite}
+        words |= {"thing": scene.word, "do": "does", "mark": "marks", "all": "both"}
+        words |= {"noun_or_plural": noun.text, "one_or_more": noun.indefinite}
         if number > 1:
-            words |= {"do": "do", "is": "are", "all": f"all {number_word(number + 1)}"}
+            words |= {"do": "do", "mark": "mark", "all": f"all {number_word(number + 1)}"}
             words |= {"noun_or_plural": noun.plural, "one_or_more": noun.plural}
         if others:
             words |= {"others": tags(others), "Others": tags(others).capitalize()}
@@ -258,10 +262,10 @@ def _same_kind(scene: Scene, rng: Random) -> Iterator[Candidate]:
 
 
 def _which_tag(scene: Scene, rng: Random) -> Iterator[Candidate]:
-    single = [group[0] for group in scene.clear_groups if len(group) == 1]
+    single = [group[0] for group in scene.clear_groups if len(group) == 1 and scene.is_all(group[0])]
     for a in rng.sample(single, len(single)):
         assert a.noun is not None
-        words = {"noun": a.noun.text, "label": a.label, "is": a.is_or_are}
+        words = {"the": f"the {a.noun.text}", "The": f"The {a.noun.text}", "label": a.label, "is": a.is_or_are}
         words["word"] = "number" if a.label.isdigit() else "letter"
         question, answer = rng.choice(q.WHICH_TAG).format(**words), rng.choice(q.WHICH_TAG_ANSWER).format(**words)
         yield _candidate(question, answer, ("name", a.label), asks=(a,))
@@ -275,16 +279,16 @@ def _name(scene: Scene, rng: Random) -> Iterator[Candidate]:
         is_open, is_so = rng.random() < 0.5 or not others, rng.random() < 0.5
         name = a.noun.indefinite
         if is_open:
-            question = rng.choice(q.NAME).format(tag=a.label)
-            answer = rng.choice(q.NAME_ANSWER).format(tag=a.label, name=name)
+            question = rng.choice(q.NAME).format(tag=a.label, thing=a.word)
+            answer = rng.choice(q.NAME_ANSWER[: 2 - a.is_plural]).format(tag=a.label, name=name)
         elif is_so:
-            question = rng.choice(q.IS_ON).format(tag=a.label, name=name)
-            answer = f"Yes, tag {a.label} is on {name}"
+            question = rng.choice(q.IS_ON).format(tag=a.label, name=name, thing=a.word)
+            answer = f"Yes, tag {a.label} marks {name}"
         else:
             other = rng.choice(others).noun
             assert other is not None
-            question = rng.choice(q.IS_ON).format(tag=a.label, name=other.indefinite)
-            answer = f"No, tag {a.label} is on {name}"
+            question = rng.choice(q.IS_ON).format(tag=a.label, name=other.indefinite, thing=a.word)
+            answer = f"No, tag {a.label} marks {name}"
         yield _candidate(question, answer, ("name", a.label), asks=(a,))
 
 

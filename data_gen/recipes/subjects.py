@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from data_gen.checks.agreement import are_synonyms
-from data_gen.checks.labels import rank
-from data_gen.geometry import Layout, Thing
-from data_gen.recipes.english import Noun, listed, noun, spoken, words
+from data_gen.geometry import Layout, Thing, is_screen
+from data_gen.recipes.english import Noun, caption, listed, noun, spoken, words
+from llava_som.marks.labels import rank
 from llava_som.marks.parse import normalize_name
 
 if TYPE_CHECKING:
@@ -31,9 +31,15 @@ PEOPLE = words("""
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A marked thing with its words; `noun` is None where it has no name that can be said."""
+    """A marked thing with its words; `noun` is None where it has no name that can be said.
+
+    Attributes:
+        thing: where it is.
+        word: what it is called without a name: "thing", or "element" on a screen, whose names are quoted texts.
+    """
 
     thing: Thing
+    word: str = "thing"
 
     @property
     def label(self) -> str:
@@ -42,13 +48,17 @@ class Subject:
 
     @cached_property
     def adjectives(self) -> tuple[str, ...]:
-        """The attributes that are single words, in the order given."""
+        """The attributes that are single words, in the order given; those of an element say how it is programmed."""
+        if self.word == "element":
+            return ()
         given = (word.strip().lower() for word in self.thing.mark.attributes)
         return tuple(dict.fromkeys(word for word in given if word.isalpha()))
 
     @cached_property
     def noun(self) -> Noun | None:
         """Its class name without the adjectives in front: the circle of a "red circle" that is annotated as red."""
+        if self.word == "element":
+            return caption(self.thing.mark.category)
         name = spoken(self.thing.mark.category or "").split()
         while len(name) > 1 and name[0].lower() in self.adjectives:
             name = name[1:]
@@ -68,7 +78,7 @@ class Subject:
     @property
     def mention(self) -> str:
         """With its tag: "the dog tagged 3", or "the thing tagged 3"."""
-        return f"the {self.noun.text if self.noun else 'thing'} tagged {self.label}"
+        return f"the {self.noun.text if self.noun else self.word} tagged {self.label}"
 
     @property
     def again(self) -> str:
@@ -96,18 +106,28 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The marked things of one picture in the order of their tags, and how they lie."""
+    """The marked things of one picture in the order of their tags, and how they lie.
+
+    Attributes:
+        layout: how they lie.
+        subjects: the things.
+        unmarked: the kinds of what can be seen in the picture and has no tag; "" for one without a name.
+        word: what a thing is called, see `Subject`.
+    """
 
     layout: Layout
     subjects: tuple[Subject, ...]
+    unmarked: tuple[str, ...] = ()
+    word: str = "thing"
 
     @classmethod
     def of(cls, record: MarkRecord) -> Scene:
-        """The marks of a sidecar."""
-        layout = Layout.of(record)
-        return cls(
-            layout, tuple(Subject(thing) for thing in sorted(layout.things, key=lambda thing: rank(thing.label)))
-        )
+        """The marks of a sidecar, and the names of what can be seen without one."""
+        layout, word = Layout.of(record), "element" if is_screen(record) else "thing"
+        things = sorted(layout.things, key=lambda thing: rank(thing.label))
+        seen = [region for region in record.skipped if region.area_visible]  # not: duplicates, what is covered
+        unmarked = tuple(Subject(Thing(region), word).kind for region in seen)
+        return cls(layout, tuple(Subject(thing, word) for thing in things), unmarked, word)
 
     @cached_property
     def groups(self) -> dict[str, list[Subject]]:
@@ -131,13 +151,22 @@ class Scene:
 
     def differ(self, subject: Subject, other: Subject) -> bool:
         """Whether the two are certainly of different kinds."""
-        return bool(subject.kind and other.kind) and not _may_be_same(subject.kind, other.kind)
+        return bool(subject.kind and other.kind) and not self._may_be_same(subject.kind, other.kind)
 
     def is_clear(self, subject: Subject) -> bool:
-        """Whether nothing else in the picture might be called the same; never where some thing has no name."""
+        """Whether no other marked thing might be called the same; never where one has no name. Texts are exact."""
+        if self.word == "element":
+            return bool(subject.kind)
         if not all(other.kind for other in self.subjects):
             return False
-        return not any(_may_be_same(subject.kind, kind) for kind in self.groups if kind != subject.kind)
+        return not any(self._may_be_same(subject.kind, kind) for kind in self.groups if kind != subject.kind)
+
+    def is_all(self, subject: Subject) -> bool:
+        """Whether every thing that can be seen and is called the same has a tag."""
+        return not any(self._may_be_same(subject.kind, kind) for kind in self.unmarked)
+
+    def _may_be_same(self, kind: str, other: str) -> bool:
+        return kind == other if self.word == "element" else not other or _may_be_same(kind, other)
 
 
 def tags(subjects: Sequence[Subject]) -> str:

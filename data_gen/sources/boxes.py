@@ -53,6 +53,7 @@ class BoxSource(AnnotatedSource):
 
     annotations: Path = option(help="a file of boxes, or a folder with <image>.json or <image>.xml for each image")
     only_interactive: bool = option(False, help="keep only what can be clicked or filled in")
+    only_named: bool = option(False, help="keep only what has a name or a text, such as listings need")
     min_size: int = option(0, help="drop boxes narrower or lower than this many pixels")
     max_overlap: float | None = option(
         None,
@@ -137,7 +138,11 @@ class BoxSource(AnnotatedSource):
         elements = joined_to_icons(without_overlaps(elements, self.max_overlap))
         if self.merge_text:
             elements = joined_texts(elements, self.merge_text)
-        return [element for element in elements if element.interactive or not self.only_interactive]
+        return [
+            element
+            for element in elements
+            if (element.interactive or not self.only_interactive) and (element.name or not self.only_named)
+        ]
 
     def _dump_of(self, ref: ImageRef) -> Path:
         """The file about one image in the folder of dumps: .json, unless only .xml is there."""

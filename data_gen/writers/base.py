@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
+from data_gen.card import shareable
 from data_gen.journal import Entry
 
 
@@ -49,7 +50,7 @@ class StoredSample:
 def stored_samples(out: Path, entries: Iterable[Entry], source: str) -> Iterator[StoredSample]:
     """Every sample of the entries with its files read from `out`, one after the other."""
     for entry in entries:
-        sidecar = (out / entry["sidecar"]).read_text(encoding="utf-8") if entry["samples"] else ""
+        sidecar = shareable_sidecar((out / entry["sidecar"]).read_text(encoding="utf-8")) if entry["samples"] else ""
         for sample in entry["samples"]:
             yield StoredSample(
                 id=sample["id"],
@@ -60,6 +61,13 @@ def stored_samples(out: Path, entries: Iterable[Entry], source: str) -> Iterator
                 source=source,
                 sidecar=sidecar,
             )
+
+
+def shareable_sidecar(text: str) -> str:
+    """A sidecar as it leaves the output folder: without the paths of the machine on which it was made."""
+    record = json.loads(text)
+    origin = shareable(record.get("origin", {}))
+    return text if origin == record.get("origin", {}) else json.dumps({**record, "origin": origin}, ensure_ascii=False)
 
 
 def in_shards(

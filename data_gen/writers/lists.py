@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data_gen.card import dataset_card, without_secrets
+from data_gen.card import dataset_card, shareable
 from data_gen.journal import Entry
 from data_gen.statistics import summarize
 from data_gen.writers import WRITERS
@@ -43,7 +43,7 @@ def write_lists(run: Run, entries: Sequence[Entry]) -> dict[str, Any]:
         if name not in run.config.formats and (folder := out / WRITERS.get(name).folder).exists():
             logger.warning("%s is of an earlier run; formats=[%s] would renew it.", folder, name)
     summary = summarize(out, entries)
-    stored = {**summary, "run": without_secrets(identity)}
+    stored = {**summary, "run": shareable(identity)}
     save_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", out / "summary.json")
     save_text(dataset_card(run, summary, run.writers), out / "README.md")
     return summary

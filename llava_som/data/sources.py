@@ -69,7 +69,7 @@ def load_records(path: str | Path, quarantine: Quarantine | None = None) -> Iter
         raise ValueError(f"{path}: {closest_match_message('data file suffix', path.suffix, _READERS)}")
     for number, (place, record) in enumerate(_rows(path), start=1):
         if isinstance(record, dict):
-            yield {"id": f"{path.name}:{number}", **record}
+            yield record if record.get("id") is not None else {**record, "id": f"{path.name}:{number}"}
             continue
         reason = str(record) if isinstance(record, ValueError) else f"a record must be an object, found {record!r:.80}"
         if quarantine is None:

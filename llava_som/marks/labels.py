@@ -10,18 +10,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .parse import parse_items
+from .parse import parse_items, plain_answer
 
 _READABLE = (r"0|[1-9][0-9]{0,2}", r"[a-z]{1,2}", r"[A-Z]{1,2}")
 _LETTER_ITEM = re.compile(
     r"""
     (?P<before>
         (?: ^[ \t]*(?:[-*•+\#>{|]+[ \t]*)? | [.,;:][ \t]+(?:and[ \t]+)? | ,(?=["']) )  # opens a line or goes on
-        (?: (?:the[ ])?(?:tag|mark|label|letter|id)[ \t]*[-\#:]?[ \t]* )?
+        (?P<tag> (?:the[ ])?(?:tag|mark|label|letter|id)[ \t]*[-\#:]?[ \t]* )?
     )
-    (?P<open>[\["'(]?) (?P<letters>[a-z]{1,2}) (?P<close>[\]"')]?)
+    (?P<open>[\["'`(]?) (?P<letters>[a-z]{1,2}) (?P<close>[\]"'`)]?)
     (?P<after>
-        [ \t]*(?:[.:)]|[-=]>|[→=|])(?=\s|$) | [ \t]+[-–—](?=\s) | (?<=[\])])(?=\s)
+        [ \t]*(?:[.:)]|[-=]>|[→=|])(?=\s|$) | [ \t]*[：、．）] | [ \t]+[-–—](?=\s) | (?<=[\])])(?=\s)
       | (?P<verb>[ \t]+(?:is|are|marks|labels|shows)\b)
     )
     """,
@@ -39,7 +39,7 @@ class LabelledItem:
 
 
 def are_readable(labels: Sequence[str]) -> bool:
-    """Whether answers about tags with these labels can be read: all numbers, or all of one or two letters of one case."""
+    """Whether answers about tags with these labels can be read: numbers, or one or two letters of one case."""
     return any(all(re.fullmatch(kind, label) for label in labels) for kind in _READABLE)
 
 
@@ -55,13 +55,13 @@ def labelled_items(text: str, labels: Sequence[str]) -> list[LabelledItem]:
     cased = str.upper if labels[0].isupper() else str.lower
 
     def as_number(found: re.Match[str]) -> str:
-        if found["verb"] and cased(found["letters"]) not in labels:  # "It is a dog."
+        if found["verb"] and not found["tag"] and cased(found["letters"]) not in labels:  # "It is a dog."
             return found[0]
         opened, close = ("", "") if found["open"] == "(" else (found["open"], found["close"])
         after = found["after"] or (". " if found["open"] == "(" else "")
         return f"{found['before']}{opened}{rank(found['letters'])}{close}{after}"
 
-    numbered = _LETTER_ITEM.sub(as_number, text.rpartition("</think>")[2].replace("**", ""))
+    numbered = _LETTER_ITEM.sub(as_number, plain_answer(text))
     numbered = _LETTER_FIELD.sub(lambda found: f"{found[1]}{rank(found[2])}", numbered)
     return [LabelledItem(cased(letters_of(item.id)), item.text) for item in parse_items(numbered).items]
 

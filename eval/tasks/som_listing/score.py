@@ -3,7 +3,8 @@
 List-wise accuracy is M/N: of the N marks, how many got their own name (SoM-LLaVA, section 5.2 and figure 3). The
 other counts say how an answer fails: ids missed or invented, items out of order, lists that run on, and right names
 tied to the wrong mark, the skill the paper finds missing. Names are compared after `normalize_name` and must then be
-equal: synonyms are not guessed.
+equal: synonyms are not guessed, but a class counts as named by the words its data set spells in one ("diningtable").
+Marks are told by what is printed on their tags, numbers or letters.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llava_som.marks.parse import normalize_name, parse_items
+from llava_som.marks.labels import are_readable, labelled_items, rank
+from llava_som.marks.names import spelled_out
+from llava_som.marks.parse import normalize_name
 from llava_som.marks.record import MarkRecord
 
 
@@ -59,31 +62,36 @@ def score_listing(answer: str, record: MarkRecord) -> ListingScore:
     """Compare an answer in any accepted listing format with the marks it should name.
 
     Raises:
-        ValueError: the record has no marks, or a mark without a name.
+        ValueError: the record has no marks, a mark without a name, or labels that no answer can be read for.
     """
     names = tag_names(record)
-    listing = parse_items(answer)
-    said = {tag: normalize_name(text) for tag, text in listing.by_id.items()}
+    items = labelled_items(answer, list(names))
+    said = {item.label: plain_name(item.text) for item in reversed(items)}  # the first mention of a tag stands
     wrong = [tag for tag, name in names.items() if said.get(tag, name) != name]
     return ListingScore(
         tags=len(names),
-        items=len(listing.ids),
+        items=len(items),
         correct=sum(said.get(tag) == name for tag, name in names.items()),
         named=(Counter(said.values()) & Counter(names.values())).total(),
         found=len(said.keys() & names.keys()),
-        misplaced=len(listing.ids) - _longest_ascent(listing.ids),
-        overrun=max(0, len(listing.ids) - len(names)),
+        misplaced=len(items) - _longest_ascent([rank(item.label) for item in items]),
+        overrun=max(0, len(items) - len(names)),
         misassociated=sum(said[tag] in names.values() for tag in wrong),
     )
 
 
-def tag_names(record: MarkRecord) -> dict[int, str]:
-    """Each mark's id and its normalised name.
+def tag_names(record: MarkRecord) -> dict[str, str]:
+    """What each mark's tag says, and its normalised name.
 
     Raises:
         ValueError: there is nothing to score against.
     """
-    names = {mark.id: normalize_name(mark.category or "") for mark in record.marks}
+    names = {mark.label: plain_name(mark.category or "") for mark in record.marks}
+    if not are_readable([*names]):
+        raise ValueError(
+            f"{record.image}: its tags say {', '.join(map(repr, [*names][:5]))}; a listing is scored for marks "
+            "labelled 1, 2, 3 or a, b, c. Tag with marks.labels=numbers or letters."
+        )
     nameless = [tag for tag, name in names.items() if not name]
     if nameless or not names:
         lack = f"marks {nameless} have no name" if nameless else "there are no marks"
@@ -91,6 +99,11 @@ def tag_names(record: MarkRecord) -> dict[int, str]:
             f"{record.image}: {lack}, a listing cannot be scored. Tag with a source that knows names, such as coco."
         )
     return names
+
+
+def plain_name(text: str) -> str:
+    """A name as it is compared."""
+    return normalize_name(spelled_out(text))
 
 
 def _longest_ascent(ids: Sequence[int]) -> int:

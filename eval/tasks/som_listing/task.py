@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from eval.tasks.som_listing.score import score_listing, tag_names
 from llava_som.images import open_image, resolve_inside
+from llava_som.marks.labels import rank
+from llava_som.marks.names import spelled_out
 from llava_som.marks.record import MarkRecord
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from PIL import Image
 
-# One of the sentences that data_gen's listing recipe draws from, so that a model trained on them knows its words.
-QUESTION = "A bright numeric ID sits at the middle of each object. Enumerate what the IDs stand for, starting with 1."
+# Sentences that data_gen's listing recipe draws from, so that a model trained on them knows the words. They hold
+# wherever the tags stand, on their things or beside them.
+QUESTION = "What do the numbered tags on this image stand for? Cover all of them in order."
+QUESTION_FOR_LETTERS = "One after another, what is marked with each of the letters you can see?"
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +54,14 @@ def untagged_image(row: dict[str, Any]) -> list[Image.Image]:
 
 
 def question(row: dict[str, Any]) -> str:
-    """The instruction, the same for every image."""
-    return QUESTION
+    """The instruction, the same for every image with numbers, and for every one with letters."""
+    return QUESTION if all(mark.label.isdigit() for mark in read_record(row).marks) else QUESTION_FOR_LETTERS
 
 
 def reference(row: dict[str, Any]) -> str:
-    """The perfect answer, one numbered line per mark."""
-    return "\n".join(f"{mark.id}. {mark.category}" for mark in sorted(read_record(row).marks, key=lambda mark: mark.id))
+    """The perfect answer, one line per mark that begins with what its tag says."""
+    marks = sorted(read_record(row).marks, key=lambda mark: rank(mark.label))
+    return "\n".join(f"{mark.label}. {spelled_out(mark.category or '')}" for mark in marks)
 
 
 def score(row: dict[str, Any], answers: list[str]) -> dict[str, float]:

@@ -37,7 +37,8 @@ def test_json_lines_and_parquet(tmp_path):
 
 
 def test_records_without_an_id_get_the_file_and_number(tmp_path):
-    assert [record["id"] for record in load_records(write(tmp_path, "a.json", "[{}, {}]"))] == ["a.json:1", "a.json:2"]
+    file = write(tmp_path, "a.json", '[{}, {"id": null}, {"id": "x"}, {"id": 7}]')
+    assert [record["id"] for record in load_records(file)] == ["a.json:1", "a.json:2", "x", 7]
 
 
 def test_a_line_that_does_not_parse_is_set_aside_with_its_place(tmp_path, quarantine):

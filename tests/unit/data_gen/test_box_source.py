@@ -102,6 +102,7 @@ def test_user_masks_are_the_region(tmp_path):
     mask, shape, box = found(source_of(tmp_path, entries, size=(500, 375)))
     assert np.array_equal(mask.full_mask(), masks[3]) and (mask.name, mask.attributes) == (names[3], ("red",))
     assert (shape.bbox_xywh, shape.area, box.area) == ((10, 10, 50, 60), 1800, 81)
+    assert names_of(source_of(tmp_path, entries, size=(500, 375), only_named=True)) == [names[3]]
     wrong = source_of(tmp_path, [{"segmentation": encode_rle(masks[3]), "name": "tv"}])
     with pytest.raises(ValueError, match=r"entry 0 \(tv\): a mask has size \[375, 500\], its image \[240, 320\]"):
         found(wrong)

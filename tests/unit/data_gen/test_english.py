@@ -68,8 +68,9 @@ def test_what_is_no_plain_name_is_not_inflected(name):
 
 
 def test_names_are_said_in_lower_case_unless_they_are_proper():
-    names = ("Dog", "Eiffel Tower", "TV", "the Dog house", "door-stuff", "wall-other-merged")
-    assert [spoken(name) for name in names] == ["dog", "Eiffel Tower", "TV", "dog house", "door", "wall"]
+    names = ("Dog", "Eiffel Tower", "TV", "the Dog house", "door-stuff", "wall-other-merged", "Christmas tree")
+    said = ["dog", "Eiffel Tower", "TV", "dog house", "door", "wall", "Christmas tree"]
+    assert [spoken(name) for name in names] == said
 
 
 def test_numbers_lists_and_sentences():

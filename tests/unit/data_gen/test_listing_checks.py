@@ -3,7 +3,7 @@ import pytest
 from data_gen.checks.agreement import agreement, are_synonyms, names_match
 from data_gen.checks.dialogue import Exchange, dialogue_findings, dialogue_text, parse_dialogue
 from data_gen.checks.findings import ListLimits, reject
-from data_gen.checks.labels import Item, Labels, letters_of, rank
+from data_gen.checks.labels import Labels
 from data_gen.checks.listing import (
     id_findings,
     item_findings,
@@ -13,6 +13,7 @@ from data_gen.checks.listing import (
 )
 from data_gen.checks.wording import is_cut_off, is_hedged, is_loop, is_refusal, text_findings
 from data_gen.requests import Rejected
+from llava_som.marks.labels import LabelledItem, letters_of, rank
 from tests.unit.data_gen.conversations import boxes
 
 THREE = Labels(("1", "2", "3"))
@@ -81,6 +82,15 @@ def test_things_of_one_annotated_class_may_read_the_same():
         "I am unable to provide a list.",
         "I won't describe real people.",
         "This request goes against my guidelines.",
+        "I do not have the ability to see images.",
+        "As a text-based AI, I cannot view it.",
+        "I'm afraid I can't do that.",
+        "I won't be able to help with that.",
+        "I cannot fulfill that request.",
+        "I'm not comfortable describing this image.",
+        "It seems that no image was provided.",
+        "The image could not be loaded.",
+        "I can't make out any tag.",
     ],
 )
 def test_refusals_are_found(text):
@@ -99,6 +109,12 @@ def test_refusals_are_found(text):
         "a person who cannot see the ball",
         "The man tagged 2 cannot reach the shelf; I can tell from his arm.",
         "an unfortunate hat",
+        "A TV that shows no image.",
+        "A picture frame without an image, provided by the hotel.",
+        "The dog does not see the ball tagged 4.",
+        "a comfortable chair",
+        "I would walk around the table tagged 4.",
+        'the element "Please upload the image"',
     ],
 )
 def test_words_that_only_look_like_a_refusal_pass(text):
@@ -115,6 +131,15 @@ def test_words_that_only_look_like_a_refusal_pass(text):
         ("the same tree, the same tree, the same tree", False, True, False),
         ("a row of books, books on a shelf", False, False, False),
         ("a man with a hat and a", False, False, True),
+        ("it looks like some kind of jug", True, False, False),
+        ("what appears to be a hat", True, False, False),
+        ("too blurry to identify", True, False, False),
+        ("likely a bench", True, False, False),
+        ("a dog that looks at the cat", False, False, False),
+        ("a person who could be seen from the door", False, False, False),
+        ("an unknown soldier's monument, hard to reach", False, False, False),
+        ("vitamin A", False, False, False),
+        ("the letter a", False, False, False),
         ("a woman (left,", False, False, True),
         ("the same thing as tag a", False, False, False),
         ("what the plate stands on", False, False, False),
@@ -140,11 +165,17 @@ def test_an_answer_that_holds_the_picture_placeholder_is_found():
         '{"a": "cat", "b": "dog", "c": "cup"}',
         "There are three tags.\n(a) cat\n(b) dog\n(c) cup\n\nIt is a sunny day.",
         "**a.** cat\n**b.** dog\n**c.** cup",
+        "The letter A is on cat.\nThe letter B is on dog.\nThe letter C is on cup.",
+        "<think>a. hat</think>| a | cat |\n| b | dog |\n| c | cup |",
+        "Tag a → cat\nTag b → dog\nTag c → cup",
+        "`a`: cat\n`b`: dog\n`c`: cup",
+        "a：cat\nb：dog\nc：cup",
+        '[{"tag": "a", "name": "cat"}, {"tag": "b", "name": "dog"}, {"tag": "c", "name": "cup"}]',
     ],
 )
 def test_letters_are_read_in_every_shape_numbers_are(text):
     labels = Labels.of(["b", "a", "c"])
-    assert labels.items(text) == [Item("a", "cat"), Item("b", "dog"), Item("c", "cup")]
+    assert labels.items(text) == [LabelledItem("a", "cat"), LabelledItem("b", "dog"), LabelledItem("c", "cup")]
 
 
 def test_letters_count_like_columns_and_invented_ones_are_found():

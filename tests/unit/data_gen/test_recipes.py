@@ -23,12 +23,13 @@ from data_gen.checks.listing import (
 )
 from data_gen.prompts.examples import description_examples, dialogue_examples, listing_examples
 from data_gen.prompts.repair import FAULTS
-from data_gen.recipes.instructions import EVERY_OBJECT, FAMILIES, SOME_REGIONS, instructions
+from data_gen.recipes.instructions import EVERY_OBJECT, FAMILIES, SOME_REGIONS, SOME_REGIONS_LETTERS, instructions
 from data_gen.recipes.listing import ListingRecipe
 from data_gen.recipes.qa import QaRecipe
 from data_gen.recipes.refer import ReferRecipe
 from data_gen.requests import Rejected
 from llava_som.marks import parse_listing
+from llava_som.marks.record import RecordedRegion, SkippedRegion
 from tests.unit.data_gen.conversations import Script, boxes, converse, preset, voc_photo
 
 TRUTH = GroundTruthAnnotator()
@@ -137,7 +138,7 @@ def test_ground_truth_lists_the_names_and_is_never_asked_twice():
     error = rejected(ListingRecipe(), boxes(["cat", "x <image>"]), TRUTH)
     assert error.kind == "placeholder in the text" and error.answer == "1. cat\n2. x <image>"
     error = rejected(ListingRecipe(), boxes(["cat", None, " "]), TRUTH)
-    assert str(error) == "the annotation does not know: there is no class name for mark 2, 3"
+    assert str(error).startswith("the annotation does not know: there is no class name for mark 2, 3")
 
 
 @pytest.mark.parametrize(
@@ -168,13 +169,58 @@ def test_instructions_are_many_in_two_families_and_fit_the_labels_and_the_style(
     assert len(set(sentences)) == len(sentences) >= 44 and len(EVERY_OBJECT) >= 11 and len(SOME_REGIONS) >= 29
     for family in FAMILIES.values():
         assert all(sentence == sentence.strip() and sentence[-1] in ".?" for sentence in family)
-    assert set(instructions("any", "number")) == set(sentences)
-    assert not any("number" in text or "numeric" in text or "ID" in text for text in instructions("any", "letter"))
-    assert not any("line" in text for text in instructions("any", "number", "sentence"))
+    record = PICTURE.record
+    assert set(instructions("any", "number", "lines", record)) == set(sentences)
+    letters = instructions("any", "letter", "lines", record)
+    assert letters and not any("number" in text or "numeric" in text or "ID" in text for text in letters)
+    assert not any("line" in text for text in instructions("any", "number", "sentence", record))
     for family, allowed in (("every_object", EVERY_OBJECT), ("some_regions", SOME_REGIONS)):
         recipe = ListingRecipe(instructions=family)
         drawn = {converse(recipe, PICTURE, TRUTH, seed)[0].text.removeprefix("<image>\n") for seed in range(30)}
         assert drawn <= set(allowed) and len(drawn) > 5
+
+
+def drawn_for(record, **options):
+    recipe = ListingRecipe(**options)
+    picture = replace(PICTURE, record=record)
+    return {converse(recipe, picture, TRUTH, seed)[0].text.removeprefix("<image>\n") for seed in range(300)}
+
+
+@pytest.mark.parametrize("labels", ["numbers", "letters"])
+def test_only_instructions_that_are_true_of_the_picture_are_drawn(labels):
+    claims = re.compile(r"centre|middle|under|beneath|\b(?:is|placed|put|lies?) on\b|wear|on the objects|on it")
+    record = boxes(["cat", "dog", "cup"], labels=labels).record
+    assert any(claims.search(text) for text in drawn_for(record))
+    away = [mark.model_copy(update={"leader_xyxy": (0, 0, 9, 9)}) for mark in record.marks]
+    beside = drawn_for(record.model_copy(update={"marks": away}))
+    assert len(beside) > 9 and not any(claims.search(text) for text in beside)
+    assert drawn_for(boxes(["cat", "dog", "cup"], labels=labels, placement="anchors").record) <= beside
+
+    seen = {**record.marks[0].model_dump(include={*RecordedRegion.model_fields}), "reason": "too many"}
+    unmarked = record.model_copy(update={"skipped": [SkippedRegion(**seen)]})
+    assert drawn_for(unmarked) <= set(SOME_REGIONS if labels == "numbers" else SOME_REGIONS_LETTERS)
+    hidden = record.model_copy(update={"skipped": [SkippedRegion(**{**seen, "area_visible": 0})]})
+    assert drawn_for(hidden) == drawn_for(record)
+
+    screen = boxes(["OK", "Save", "Help"], attributes=[("button", "interactive")] * 3, labels=labels).record
+    assert drawn_for(screen) == set(FAMILIES["screen", labels[:-1]])
+
+
+def test_no_instruction_claims_what_no_sidecar_knows():
+    for text in EVERY_OBJECT + SOME_REGIONS:
+        assert not re.search(r"bright|small|photo|some of the background|from small to large", text), text
+
+
+def test_the_annotation_may_say_anything_that_training_can_read():
+    said = ["Save as...", "I cannot help", "letter a", "possibly", "1. Overview", "$19.99", "https://a.example/?q=1"]
+    assert converse(ListingRecipe(), boxes(said), TRUTH)[1].text == "\n".join(
+        f"{n}. {s}" for n, s in enumerate(said, 1)
+    )
+    assert rejected(ListingRecipe(), boxes(["<image>", "b"]), TRUTH).kind == "placeholder in the text"
+    assert rejected(ListingRecipe(), boxes(["...", "b"]), TRUTH).kind == "empty"
+    assert rejected(ListingRecipe(style="sentence"), boxes(["a, 2. b", "c"]), TRUTH).kind.startswith("items that run")
+    table = converse(ListingRecipe(), boxes(["diningtable", "floor-wood", "wall-other-merged", "T-shirt"]), TRUTH)[1]
+    assert table.text == "1. dining table\n2. wooden floor\n3. wall\n4. T-shirt"
 
 
 # worked examples

@@ -18,6 +18,7 @@ from data_gen.recipes.rule_based import Kind, rule_dialogue
 from data_gen.recipes.subjects import Scene
 from data_gen.requests import Rejected
 from llava_som.marks import normalize_name
+from llava_som.marks.record import RecordedRegion, SkippedRegion
 from tests.unit.data_gen.conversations import boxes, converse, scattered, voc_photo
 
 PLURALS = {"person": "people", "wine glass": "wine glasses", "sheep": "sheep", "dog": "dogs"}
@@ -267,6 +268,58 @@ def test_one_mark_is_enough_and_no_name_still_leaves_places():
         converse(ReferRecipe(), nameless, GroundTruthAnnotator())
     with pytest.raises(Rejected, match="makes 0 questions certain, fewer than 2"):
         converse(QaRecipe(), boxes([None]), GroundTruthAnnotator())
+
+
+def screen(names):
+    kinds = [("button", "interactive"), ("text",)]
+    return boxes(names, attributes=[kinds[place % 2] for place in range(len(names))])
+
+
+def test_what_stands_on_a_screen_is_quoted_and_never_inflected():
+    tagged = screen(["Save", "Settings", "OK", "Save", None, "登录", "...", 'say "x"', "Tag 3", "x" * 99])
+    talks = [rule_dialogue(tagged.record, Random(seed), (9, 9), get_args(Kind)) for seed in range(60)]
+    text = "\n".join(f"{exchange.question} {exchange.answer}" for talk in talks for exchange in talk)
+    assert 'the element "Settings" tagged 2' in text and "the element tagged 5" in text and '"登录"' in text
+    assert 'marks the element "OK"' in text and 'tag of the element "OK"' in text
+    assert not re.search(
+        r"[Ss]ettings(?!\")|\b(?:things?|button|interactive|are to the)\b|an? \"|\.\.\.|Tag 3\"|xxx", text
+    )
+    assert not re.search(r'(?:Which|What|By|Find)[^?]*the element "Save"(?! tagged)', text), "two elements say so"
+
+
+def test_descriptions_of_a_screen_quote_it_and_tell_those_apart_that_say_the_same():
+    assert unique_descriptions(screen(["Save", "Save as", None, "Save", "Next"]).record) == {
+        "1": 'the element "Save" on the left',
+        "2": 'the element "Save as"',
+        "4": 'the element "Save" on the right',
+        "5": 'the element "Next"',
+    }
+    answer = converse(ReferRecipe(), screen(["Sign in", "<image>"]), GroundTruthAnnotator())
+    assert 'the element "Sign in"' in str(answer).replace("The element", "the element") and "tag" in str(answer).lower()
+
+
+def with_unmarked(tagged, name, area_visible=50):
+    """The sidecar with one more region, which got no tag."""
+    fields = tagged.record.marks[0].model_dump(include={*RecordedRegion.model_fields})
+    unmarked = SkippedRegion(**{**fields, "category": name, "area_visible": area_visible, "reason": "too small"})
+    return tagged.record.model_copy(update={"skipped": [unmarked]})
+
+
+@pytest.mark.parametrize("name", ["dog", "small dog", "puppy", None])
+def test_a_class_of_which_something_has_no_tag_is_counted_as_tagged_but_not_told_apart(name):
+    tagged = boxes(["dog", "cup", "cat"])
+    record = with_unmarked(tagged, name)
+    assert "1" not in unique_descriptions(record) and "1" in unique_descriptions(with_unmarked(tagged, name, 0))
+    for seed in range(40):
+        for exchange in rule_dialogue(record, Random(seed), (9, 9), get_args(Kind)):
+            said = exchange.question + exchange.answer
+            assert not re.search(r"[Tt]he dog\b(?! tagged)", said), said
+            assert "only one" not in said or "tagged" in said
+
+
+def test_two_tags_make_no_range():
+    talks = [str(rule_dialogue(boxes(["dog", "cup"]).record, Random(seed), (1, 1), ("count",))) for seed in range(30)]
+    assert any("tags 1 and 2" in talk for talk in talks) and not any("1 to 2" in talk for talk in talks)
 
 
 def test_classes_that_may_be_the_same_are_not_counted_or_told_apart():

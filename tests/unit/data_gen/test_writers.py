@@ -11,8 +11,9 @@ import yaml
 from PIL import Image
 
 import llava_som
-from data_gen.card import front_matter, without_secrets
+from data_gen.card import front_matter, shareable
 from data_gen.config import plan_run
+from data_gen.pipeline import generate
 from data_gen.writers import WRITERS, files
 from data_gen.writers.base import stored_samples
 from data_gen.writers.lists import write_lists
@@ -24,6 +25,7 @@ from llava_som.data.sources import DataFile, load_records
 from llava_som.images import ImageError
 from llava_som.marks.record import MarkRecord
 from tests.unit.data_gen.finished_runs import finished_run
+from tests.unit.data_gen.inputs import write_voc
 
 FORMATS = ["parquet", "webdataset"]
 
@@ -65,7 +67,7 @@ def test_the_lists_hold_every_sample_every_reject_and_every_marked_image(tmp_pat
         "reason": "no such file",
         "answer": "",
     }
-    assert json.loads((tmp_path / "summary.json").read_text()) == {**summary, "run": run.identity()}
+    assert json.loads((tmp_path / "summary.json").read_text()) == {**summary, "run": shareable(run.identity())}
     assert list(load_records(tmp_path / "data.json")) == samples_of(entries)
 
 
@@ -208,6 +210,7 @@ def test_the_card_says_how_to_load_and_to_repeat(tmp_path):
     assert (head["license"], head["license_name"]) == ("other", "CC BY 4.0")
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "parquet/*.parquet"}]
     assert head["size_categories"] == ["n<1K"]
+    assert "Tar shards of &lt;number>.jpg" in body  # a "<number>" would be taken for HTML and not be shown
     assert "| images | drawn by us \\| free |" in body and "| conversations | 10 |" in body
     assert f"llava_som {llava_som.__version__}" in body and str(tmp_path) not in text
     again = yaml.safe_load(body.rsplit("```yaml\n", 1)[1].split("```")[0])
@@ -218,13 +221,36 @@ def test_the_card_says_how_to_load_and_to_repeat(tmp_path):
     assert len(loaded["samples"]) == len(loaded["parquet"]) == len(list(loaded["shards"])) == 10
 
 
+def test_nothing_that_is_published_names_a_folder_of_this_machine(tmp_path):
+    options = {"source": "coco", **write_voc(tmp_path), "recipe": ["listing", "qa", "refer"], "formats": FORMATS}
+    generate({**options, "out": tmp_path / "set", "twins": True})
+    names = ("README.md", "summary.json", "*/*.parquet", "*/*.tar")
+    published = [file for name in names for file in (tmp_path / "set").glob(name)]
+    assert len(published) == 4 and not any(str(tmp_path).encode() in file.read_bytes() for file in published)
+    row = next(iter(pyarrow.parquet.read_table(tmp_path / "set" / "parquet").to_pylist()))
+    assert MarkRecord.model_validate_json(row["sidecar"]).origin["images"] == "photos"
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "images: photos" in card and "speaks of marks that its image does not show" in card
+
+
+def test_options_whose_defaults_differ_between_recipes_are_repeated_only_where_they_were_given(tmp_path):
+    recipes = {"recipe": ["listing", "qa", "refer"]}
+    for given in ({}, {"turns": [2, 3], "max_words": 16}):
+        run, entries = finished_run(tmp_path / str(len(given)), **recipes, **given)
+        write_lists(run, entries)
+        body = (tmp_path / str(len(given)) / "README.md").read_text()
+        again = yaml.safe_load(body.rsplit("```yaml\n", 1)[1].split("```")[0])
+        assert plan_run({**again, "out": str(tmp_path / "again")}).identity() == run.identity()
+        assert given.items() <= again.items() and ("turns" in again) == bool(given)
+
+
 def test_a_card_without_a_licence_or_with_a_secret():
     assert front_matter("x", "not stated", 5000, [])["license"] == "unknown"
     card = front_matter("x", "apache-2.0", 5000, [])
     assert card["license"] == "apache-2.0" and card["size_categories"] == ["1K<n<10K"]
     assert card["configs"][0]["data_files"][0]["path"] == "data.json"
     told = {"base_url": "http://me:pw@host/v1", "extra": {"api_key": "sk-1"}, "api_key_env": "KEY", "max_tokens": 9}
-    assert without_secrets(told) == {
+    assert shareable(told) == {
         "base_url": "http://host/v1",
         "extra": {"api_key": "(left out)"},
         "api_key_env": "KEY",

@@ -2,9 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_gen.recipes.instructions import EVERY_OBJECT
+from data_gen.recipes.instructions import SOME_REGIONS, SOME_REGIONS_LETTERS
 from eval.tasks.som_listing.score import score_listing
-from eval.tasks.som_listing.task import QUESTION
+from eval.tasks.som_listing.task import QUESTION, QUESTION_FOR_LETTERS
 
 NAMES = ["cup", "red circle", "laptop", "chair", "chair", "window", "potted plant"]
 PERFECT = {
@@ -20,7 +20,7 @@ PERFECT = {
 
 
 def record(names):
-    marks = [SimpleNamespace(id=number, category=name) for number, name in enumerate(names, 1)]
+    marks = [SimpleNamespace(label=str(number), category=name) for number, name in enumerate(names, 1)]
     return SimpleNamespace(image="photo.jpg", marks=marks)
 
 
@@ -94,5 +94,26 @@ def test_a_record_without_names_cannot_be_scored(names):
         score_listing("1. cup", record(names))
 
 
-def test_the_question_is_one_that_training_data_uses():
-    assert QUESTION in EVERY_OBJECT
+def test_listings_by_letters_are_scored_by_what_the_tags_say():
+    marks = [SimpleNamespace(label=label, category=name) for label, name in zip("abc", NAMES, strict=False)]
+    picture = SimpleNamespace(image="photo.jpg", marks=marks)
+    assert score_listing("a. cup\nb. a red circle\nc. laptop", picture).metrics() == PERFECT
+    score = score_listing("Tag b is on a cup, tag a is on a red circle, tag d is on a hat.", picture)
+    assert (score.correct, score.misassociated, score.found, score.items, score.misplaced) == (0, 2, 2, 3, 1)
+    picture.marks[0].label = "7a"
+    with pytest.raises(ValueError, match=r"tags say '7a', 'b', 'c'.*marks\.labels=numbers or letters"):
+        score_listing("7a. cup", picture)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("diningtable", "dining table"), ("wall-other-merged", "the wall"), ("floor-wood", "wooden floor")],
+)
+def test_names_that_data_sets_write_oddly_are_named_by_their_words(name, said):
+    assert (
+        score_listing(f"1. {said}", record([name])).correct == score_listing(f"1. {name}", record([name])).correct == 1
+    )
+
+
+def test_the_questions_are_ones_that_training_data_uses_for_tags_anywhere():
+    assert QUESTION in SOME_REGIONS and QUESTION_FOR_LETTERS in SOME_REGIONS_LETTERS

@@ -38,6 +38,8 @@ SHAPES = {
     "note": "1. person\n2. cat\n3. dog\n\nNote: tag 2 overlaps tag 3, and 1. may be a statue.",
     "note, same line": "1. person, 2. cat, 3. dog. Please note that tag 2 is blurred.",
     "note, next line": "1. person.\n2. cat.\n3. dog.\nTags 1 and 2 are close to each other.",
+    "courtesy, next line": "1. person\n2. cat\n3. dog\nLet me know if you need more about tag 2!",
+    "bullets on one line": "- Tag 1: person, - Tag 2: cat, - Tag 3: dog",
     "note, repeated tag": "Tag 1: person\nTag 2: cat\nTag 3: dog\n\nTag 2 is on something unclear.",
     "in parentheses": "(1) person\n(2) cat\n(3) dog",
     "in parentheses, one line": "(1) person, (2) cat, (3) dog",
