@@ -1,7 +1,8 @@
-"""How much of a chat server's capacity the annotator uses: N requests under way, each answered after a fixed time.
+"""How much of a chat server's capacity is used: N requests under way, each answered after a fixed time.
 
-The server is a process of its own and costs nothing but the wait, so what is missing from N / latency is what the
-annotator itself takes: reading the picture, base64, JSON, HTTP, the kept answer.
+The server is a process of its own and costs nothing but the wait, so what is missing from N / latency is what we take:
+the annotator alone reading pictures, base64, JSON, HTTP and keeping answers; the whole pipeline also drawing scenes,
+marking them, checking the lists and writing everything.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from data_gen.annotators.openai_compatible import OpenAICompatibleAnnotator
+from data_gen.config import plan_run
 from data_gen.requests import Answer, EncodedImage, Message, Request
 
 MESSAGE = {"role": "assistant", "content": "1. A giraffe.\n2. A tree behind it."}
@@ -41,6 +43,7 @@ def run(in_flight: int = 32, latency_s: float = 0.2, requests: int = 640, repeat
         annotators[0].server.complete({"model": "bench", "messages": []})  # imports and the first connection
         seconds = [answer_all(annotator, asked) for annotator in annotators]
         kept = answer_all(annotators[0], asked)
+    pipeline = run_pipeline()
     ideal = in_flight / latency_s
     return {
         "in_flight": in_flight,
@@ -52,6 +55,31 @@ def run(in_flight: int = 32, latency_s: float = 0.2, requests: int = 640, repeat
         "target_ratio": 0.9,
         "ratio": round(requests / min(seconds) / ideal, 3),
         "kept_answers_per_second": round(requests / kept),
+        "pipeline": pipeline,
+    }
+
+
+def run_pipeline(in_flight: int = 32, latency_s: float = 0.5, images: int = 960) -> dict:
+    """Images a second as a share of in_flight / latency, from when a tenth of them has come through."""
+    with server(latency_s) as url, TemporaryDirectory() as folder:
+        source = {"source": "scenes", "count": images, "objects": [2, 2], "size": 320}  # two things: what REPLY lists
+        served = {"annotator": "openai_compatible", "model": "bench", "base_url": url, "max_in_flight": in_flight}
+        run = plan_run({**source, **served, "out": folder})
+        arrivals = []
+        for entry in run.engine.entries(run, run.source.refs()):
+            if entry["rejects"]:
+                raise RuntimeError(f"an image was rejected, so its time means nothing: {entry['rejects']}")
+            arrivals.append(time.perf_counter())
+    warm, ideal = images // 10, in_flight / latency_s
+    rate = (images - warm) / (arrivals[-1] - arrivals[warm - 1])
+    return {
+        "in_flight": in_flight,
+        "latency_s": latency_s,
+        "images": images,
+        "ideal_per_second": ideal,
+        "per_second": round(rate, 1),
+        "target_ratio": 0.9,
+        "ratio": round(rate / ideal, 3),
     }
 
 

@@ -9,6 +9,8 @@ from data_gen.annotators import ANNOTATORS
 from data_gen.annotators.base import Annotator
 from data_gen.requests import Answer, Rejected, Request
 
+A_MODEL_CAN = "annotator=openai_compatible or local_model can describe what has no name"
+
 
 @ANNOTATORS.register("ground_truth")
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,7 @@ class GroundTruthAnnotator(Annotator):
     def answer(self, requests: Sequence[Request]) -> list[Answer | Rejected]:
         """The `truth` of each request."""
         return [
-            Rejected("the annotation does not know", request.no_truth)
+            Rejected("the annotation does not know", f"{request.no_truth}; {A_MODEL_CAN}")
             if request.truth is None
             else Answer(request.truth)
             for request in requests
