@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from data_gen.annotators import ANNOTATORS
 from data_gen.config import DataGenConfig
@@ -14,6 +15,7 @@ from data_gen.recipes import RECIPES
 from data_gen.sources import SOURCES
 from data_gen.writers import WRITERS
 from llava_som.config_file import describe_options, read_options
+from llava_som.interrupts import orderly_stop
 from llava_som.registry import Registry
 
 EXAMPLES = (
@@ -29,31 +31,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0 done, 1 no record came out, 2 wrong options or a machine that cannot, 130 stopped by Ctrl-C.
+        The exit code: 0 done, 1 no record came out, 2 wrong options or a machine that cannot, 130 stopped by Ctrl-C,
+        143 by SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or {"-h", "--help"} & set(words):
         sys.stdout.write(help_text() + "\n")
         return 0
-    from data_gen.pipeline import generate  # the imaging libraries are not needed for --help
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_above_progress()
     try:
-        summary = generate(options := read_options(words), show_progress=True)
+        with orderly_stop():
+            from data_gen.pipeline import generate  # the imaging libraries are not needed for --help
+
+            summary = generate(options := read_options(words), show_progress=True)
     except (ValueError, ImportError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except OSError as error:  # a full disk, a folder that may not be written, a checkpoint that is not there
         sys.stderr.write(f"error: {error}\nWhat is finished is kept; once this is mended the same command goes on.\n")
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         sys.stderr.write("Stopped. What is finished is kept; the same command goes on from here.\n")
-        return 130
+        return (*stop.args, 130)[0]
     if "sampled" in summary:
         sys.stdout.write(estimate_report(summary) + "\n")
         return 0
     sys.stdout.write(report(summary, str(options["out"])) + "\n")
     return 0 if summary["records"] else 1
+
+
+class CurrentStderr(logging.StreamHandler):
+    """Writes to what sys.stderr is at the time: a progress bar puts itself there, and lines then go above it."""
+
+    @property
+    def stream(self) -> TextIO:
+        """The standard error stream, or what stands in for it."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        """Nothing to keep."""
+
+
+def log_above_progress() -> None:
+    """Show what this project says about a run, and of other packages (a line a request, some of them) only warnings."""
+    logging.basicConfig(format="%(message)s", handlers=[CurrentStderr()])
+    for package in ("data_gen", "llava_som"):
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 def help_text() -> str:

@@ -111,8 +111,12 @@ class AnswerCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         entry = json.dumps({"reply": asdict(reply), "question": question}, ensure_ascii=False, indent=1)
         temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-        temporary.write_text(entry, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
+        try:
+            temporary.write_text(entry, encoding="utf-8", errors="backslashreplace")
+            temporary.replace(path)
+        except BaseException:  # a full disk, a signal
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _path(self, question: Any) -> Path:
         key = _key(question)

@@ -60,7 +60,7 @@ class DataGenConfig:
     license: str = option("not stated", help="licence of the data set, for its card")
     image_license: str = option("not stated", help="licence of the images, for the card")
     page: int = option(24, help="how many images index.html shows; `llava-som show` serves all")
-    dry_run: bool = option(False, help="estimate requests, tokens and cost from the first images; write nothing")
+    dry_run: bool = option(False, help="estimate requests, tokens and cost from a few images; write nothing")
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -112,10 +112,14 @@ IDENTIFYING = ("seed", "untagged", "twins", "image_format", "near_duplicates")
 
 
 def described(name: str, plug_in: Any) -> dict[str, Any]:
-    """A plug-in's name and the options that decide what it does, as JSON values; files among them with their hash."""
+    """A plug-in's name and the options that decide what it does, as JSON values.
+
+    With the hash of each file among them, and of the list of files in a folder that is used as a whole.
+    """
     fields = {key: value for key, value in dataclasses.asdict(plug_in).items() if key not in plug_in.transient_fields}
-    files = {key: sha256_of(value) for key, value in fields.items() if isinstance(value, Path) and value.is_file()}
-    return as_json({"name": name, **fields, **({"sha256": files} if files else {})})
+    hashes = {key: sha256_of(value) for key, value in fields.items() if isinstance(value, Path) and value.is_file()}
+    hashes |= {key: sha256_of_list(fields[key]) for key in getattr(plug_in, "whole_folders", ())}
+    return as_json({"name": name, **fields, **({"sha256": hashes} if hashes else {})})
 
 
 def as_json(value: Any) -> Any:
@@ -127,6 +131,13 @@ def sha256_of(file: Path) -> str:
     """Hash of a file's content, in hex."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def sha256_of_list(folder: Path) -> str:
+    """Hash of the names and sizes of the files in a folder and below, in hex."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    listing = [(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
 def plan_run(options: Mapping[str, Any]) -> Run:
@@ -187,4 +198,8 @@ def changed_preset(name: str, changes: Mapping[str, Any]) -> Preset:
     preset = get_preset(name)
     if not changes:
         return preset
-    return parse_options(Preset, {**dataclasses.asdict(preset), "name": f"{name} (changed)", **changes})
+    from llava_som.marks.tags import font_digest  # brings Pillow, which --help does without
+
+    changed = parse_options(Preset, {**dataclasses.asdict(preset), "name": f"{name} (changed)", **changes})
+    font_digest(changed.font)  # a font that is not there stops the run, and not every image
+    return changed

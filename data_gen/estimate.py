@@ -1,4 +1,4 @@
-"""What a run would take, before it is paid for: `dry_run=true` marks the first images in memory and asks nobody.
+"""What a run would take, before it is paid for: `dry_run=true` marks some images in memory and asks nobody.
 
 Only first questions are counted. A repair request, which an answer that fails its checks costs, cannot be foreseen.
 """
@@ -13,13 +13,13 @@ from typing import Any
 from data_gen.config import Run
 from data_gen.requests import EncodedImage, Request, Tagged
 from data_gen.sources.base import ImageRef
-from data_gen.stages import mark
+from data_gen.stages import mark, reject_image
 
 SAMPLE = 20  # images that are looked at
 
 
 def estimate(run: Run, refs: Sequence[ImageRef]) -> dict[str, Any]:
-    """Requests, tokens and cost of the whole run, by the images at even distances through it.
+    """Requests, tokens and cost of the whole run, by images at even distances through it.
 
     Returns:
         {"images", "sampled", "unusable" (of those sampled), "requests", "prompt_tokens", "completion_tokens", "cost"};
@@ -30,7 +30,8 @@ def estimate(run: Run, refs: Sequence[ImageRef]) -> dict[str, Any]:
     for ref in (refs[k * len(refs) // count] for k in range(count)):
         try:
             requests = list(first_requests(run, ref))
-        except ValueError:
+        except Exception as error:
+            reject_image(ref, error)  # raises what would stop the run
             unusable += 1
             continue
         totals["requests"] += len(requests)

@@ -48,12 +48,11 @@ class Journal:
 
     def put_in_order(self, ids: Sequence[str]) -> None:
         """Rewrite the file with these entries first, in this order: one line for each, whatever came before."""
-        ordered = {key: self.entries[key] for key in ids}
-        self.entries = ordered | {key: entry for key, entry in self.entries.items() if key not in ordered}
-        unfinished = self.path.with_name(f".{self.path.name}.part")
-        with unfinished.open("wb") as file:
+        from data_gen.writers.files import new_file  # brings Pillow, which --help does without
+
+        self.entries = {key: self.entries[key] for key in ids} | self.entries
+        with new_file(self.path) as file:
             file.writelines(map(line_of, [{"run": self.identity}, *self.entries.values()]))
-        unfinished.replace(self.path)
 
     def _whole_lines(self) -> list[Entry]:
         """The parsed lines; a last line without its end is cut off the file."""
@@ -68,11 +67,14 @@ class Journal:
 
     def _parse(self, number: int, line: bytes) -> Entry:
         try:
-            return json.loads(line)
+            entry = json.loads(line)
         except ValueError as error:
             raise ValueError(
                 f"{self.path}: line {number} is damaged ({error}). Delete the line and run again."
             ) from None
+        if not isinstance(entry, dict) or ("run" if number == 1 else "id") not in entry:
+            raise ValueError(f"{self.path}: line {number} is not of a run of this tool. Choose another out=.")
+        return entry
 
     def _check_identity(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
         there, here = flattened(found), flattened(wanted)
@@ -90,8 +92,11 @@ def line_of(entry: Entry) -> bytes:
 
 
 def flattened(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by dotted key: {"source": {"count": 3}} -> {"source.count": 3}."""
+    """Nested options by dotted key: {"source": {"count": 3}} -> {"source.count": 3}; plug-ins in a list by name."""
     flat: dict[str, Any] = {}
     for key, value in options.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
+            flat[f"{prefix}{key}"] = [item["name"] for item in value]
+            value = {item["name"]: item for item in value}
         flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

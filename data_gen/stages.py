@@ -7,14 +7,16 @@ wrong key) is an OSError, ImportError or ValueError of the annotator, and stops 
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
 from data_gen.annotators.base import Annotator
+from data_gen.card import shareable
 from data_gen.config import Run
 from data_gen.duplicates import difference_hash, file_hash
 from data_gen.journal import Entry
@@ -29,6 +31,8 @@ from llava_som.marks.render import fit_image
 logger = logging.getLogger(__name__)
 
 STOPS_THE_RUN = (OSError, ImportError)
+NAME_FAULTS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""Errors of a disk that mean one file's name: too long, or taken by a folder where a file is wanted, or the reverse."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,16 @@ class MarkImages:
         return [self._entry(ref) for ref in refs]
 
     def _entry(self, ref: ImageRef) -> Entry:
-        entry: Entry = {"id": ref.id, "file": str(ref.path or ref.id), "samples": [], "rejects": []}
+        entry = empty_entry(ref)
         try:
             return entry | self._write(ref)
-        except STOPS_THE_RUN:
-            raise
         except Exception as error:
-            return entry | {"rejects": [reject(None, error)]}
+            return entry | {"rejects": [reject_image(ref, error)]}
 
     def _write(self, ref: ImageRef) -> Entry:
         run, out = self.run, self.run.config.out
         image, marked = mark(run, ref)
-        name = f"{ref.id}{run.suffix}"
+        name = output_name(ref, run.suffix)
         save_marked(marked, out / "images", name)
         written: Entry = {"image": f"images/{name}"}
         written["sidecar"] = sidecar_path(Path(written["image"])).as_posix()
@@ -79,7 +81,7 @@ def mark(run: Run, ref: ImageRef) -> tuple[Any, MarkedImage]:
     if not marked.record.marks:
         reasons = "; ".join(sorted({skipped.reason for skipped in marked.record.skipped}))
         raise Rejected("no region to mark", reasons or "the source has none")
-    record = marked.record.model_copy(update={"origin": run.origin})
+    record = marked.record.model_copy(update={"origin": shareable(run.origin)})
     return image, MarkedImage(marked.image, record)
 
 
@@ -190,6 +192,36 @@ def llava_sample(sample_id: str, image: str, recipe: str, turns: Sequence[Turn])
     """A conversation in LLaVA's JSON format; `image` is relative to the folder of data.json."""
     conversations = [{"from": turn.speaker, "value": turn.text} for turn in turns]
     return {"id": sample_id, "image": image, "recipe": recipe, "conversations": conversations}
+
+
+def file_of(ref: ImageRef) -> str:
+    """What a person looks for: the file of an image, relative to the image root, or the id of one that is drawn."""
+    return str(ref.path or ref.id)
+
+
+def empty_entry(ref: ImageRef) -> Entry:
+    """The journal entry of an image that nothing was made of yet."""
+    return {"id": ref.id, "file": file_of(ref), "samples": [], "rejects": []}
+
+
+def output_name(ref: ImageRef, suffix: str) -> str:
+    """What is written for an image, relative to the folder it goes to; two images never share it.
+
+    Raises:
+        ImageError: the id climbs ("a/../b"), so it may name another image's file.
+    """
+    if ".." in PurePosixPath(ref.id).parts:
+        raise ImageError(f"{ref.id}: holds '..'. Name the image by its path below the image root.")
+    return f"{ref.id}{suffix}"
+
+
+def reject_image(ref: ImageRef, error: Exception) -> dict[str, Any]:
+    """The reject of an image for what went wrong with it; what is wrong with the machine is raised again."""
+    if isinstance(error, OSError) and error.errno in NAME_FAULTS:
+        error = ImageError(f"{ref.id}: cannot be written under this name ({error.strerror}). Rename the file.")
+    if isinstance(error, STOPS_THE_RUN):
+        raise error
+    return reject(None, error)
 
 
 def reject(recipe: str | None, error: Exception) -> dict[str, Any]:

@@ -8,37 +8,46 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_gen.card import shareable
 from data_gen.config import build, changed_preset, described, field_names
 from data_gen.engines.processes import batched, in_processes
 from data_gen.journal import Entry
-from data_gen.pipeline import with_progress
+from data_gen.lock import sole_writer
+from data_gen.pipeline import JOURNAL, are_current, with_progress
 from data_gen.sources import SOURCES
 from data_gen.sources.base import FileSource, ImageRef
-from data_gen.stages import STOPS_THE_RUN, reject
+from data_gen.stages import empty_entry, output_name, reject_image
 from data_gen.writers.files import save_marked, save_text
+from llava_som.config_file import option
 from llava_som.images import STORED_FORMATS, resolve_inside
 from llava_som.marks.marker import MarkedImage, mark_image
-from llava_som.marks.presets import Preset
+from llava_som.marks.presets import PRESETS, Preset
 from llava_som.marks.record import MarkRecord, sidecar_path
 from llava_som.registry import closest_match_message
 
 
+@dataclass(frozen=True, kw_only=True)
+class TagConfig:
+    """Options of tagging itself; the others are the source's."""
+
+    preset: str = option("clear", help=f"how marks look: {', '.join(sorted(PRESETS))}")
+    marks: dict[str, Any] = option(factory=dict, help="fields of the preset to change")
+    seed: int = option(0, help="goes to the source where it declares one, and into the sidecars")
+    force: bool = option(False, help="mark again what an earlier call with the same options has marked")
+    workers: int = option(1, help="processes; the output does not depend on it")
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"workers={self.workers}: at least one process has to do the work.")
+
+
 def tag(
-    inputs: str | Path,
-    out: str | Path,
-    source: str,
-    *,
-    preset: str = "clear",
-    marks: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    force: bool = False,
-    workers: int = 1,
-    show_progress: bool = False,
-    **options: Any,
+    inputs: str | Path, out: str | Path, source: str = "classical", *, show_progress: bool = False, **options: Any
 ) -> dict[str, Any]:
     """Mark one image or every image of a folder.
 
@@ -46,50 +55,54 @@ def tag(
         inputs: an image file or a folder.
         out: the folder to write; for one image also the name of the marked file (.jpg or .png).
         source: name of the region source.
-        preset: name of the preset.
-        marks: fields of the preset to change.
-        seed: passed to the source where it declares one, and kept in the sidecars.
-        force: mark again what an earlier call with the same source, preset and seed has marked.
-        workers: processes; the output does not depend on it.
         show_progress: draw a progress bar.
-        **options: options of the source (`annotations=` for coco and boxes); None counts as not given.
+        **options: those of `TagConfig` and of the source (`annotations=` for coco and boxes); None counts as not given.
 
     Returns:
         {"tagged", "kept" (marked earlier), "marks", "rejected", "rejected_by_reason"}.
 
     Raises:
         ValueError: an unknown source, option or preset; for one image also whatever is wrong with that image.
+        OSError: the disk is full, a file may not be written. What is finished stays; the same call goes on.
     """
-    plug_in = file_source(source, {**options, "images": Path(inputs), "seed": seed})
-    tagger = Tagger(plug_in, source, changed_preset(preset, marks or {}), seed, Path(out))
+    given = {key: value for key, value in options.items() if value is not None}
+    config = build(TagConfig, given)
+    plug_in = file_source(source, Path(inputs), {**given, "seed": config.seed})
+    tagger = Tagger(plug_in, source, changed_preset(config.preset, config.marks), config.seed, Path(out))
     plug_in.refuse_output(tagger.out)
     refs = plug_in.refs()
-    if plug_in.images.is_file():
-        if len(refs) > 1 and Path(out).suffix in STORED_FORMATS:
-            raise ValueError(f"{out}: {plug_in.images} gives {len(refs)} images. Give a folder to write them to.")
-        entries = [tagger.mark(ref) for ref in refs]
-        return {**count(entries), "kept": 0}
-    todo = [ref for ref in refs if force or not tagger.is_marked(ref)]
-    finished = in_processes(tagger, batched(todo, 1), workers)
-    found = {entry["id"]: entry for entry in with_progress(finished, len(todo), "tagging", show_progress)}
-    entries = [found[ref.id] for ref in todo]
-    write_rejects(tagger.out / "rejects.jsonl", entries)
+    if not plug_in.images.is_file():
+        return tag_folder(tagger, refs, config, show_progress)
+    if len(refs) > 1 and Path(out).suffix in STORED_FORMATS:
+        raise ValueError(f"{out}: {plug_in.images} gives {len(refs)} images. Give a folder to write them to.")
+    return {**count([tagger.mark(ref) for ref in refs]), "kept": 0}
+
+
+def tag_folder(tagger: Tagger, refs: Sequence[ImageRef], config: TagConfig, show_progress: bool) -> dict[str, Any]:
+    """Mark what is not marked yet; returns what `tag` does."""
+    if (tagger.out / JOURNAL).exists():
+        raise ValueError(f"{tagger.out}: holds a training set. Choose another output folder.")
+    with sole_writer(tagger.out):
+        todo = [ref for ref in refs if config.force or not tagger.is_marked(ref)]
+        with closing(in_processes(tagger, batched(todo, 1), config.workers)) as made:
+            found = {entry["id"]: entry for entry in with_progress(made, len(todo), "tagging", show_progress)}
+        entries = [found[ref.id] for ref in todo]
+        write_rejects(tagger.out / "rejects.jsonl", entries)
     return {**count(entries), "kept": len(refs) - len(todo)}
 
 
-def file_source(name: str, options: dict[str, Any]) -> FileSource:
-    """The source `name` from its options, of which None means not given; it has to be one that reads image files."""
+def file_source(name: str, images: Path, options: Mapping[str, Any]) -> FileSource:
+    """The source `name` for these images; it has to be one that reads image files. Options of tagging may be left."""
     source_class = SOURCES.get(name)
     if not issubclass(source_class, FileSource):
         raise ValueError(
             f"source={name} makes its own images, there is nothing to tag. Use `llava-som synth source={name}`."
         )
-    given = {key: value for key, value in options.items() if value is not None}
-    known = field_names(source_class) | {"seed"}
-    for key in given:
+    known = (field_names(source_class) - {"images"}) | field_names(TagConfig)
+    for key in options:
         if key not in known:
             raise ValueError(closest_match_message(f"option of source={name}", key, known))
-    return build(source_class, given)
+    return build(source_class, {**options, "images": images})
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class Tagger:
     origin: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "origin", described(self.source_name, self.source))
+        object.__setattr__(self, "origin", shareable(described(self.source_name, self.source)))
 
     def __call__(self, refs: Sequence[ImageRef]) -> list[Entry]:
         """Mark a batch of many images: what is wrong with one becomes its reject, not an error."""
@@ -113,10 +126,8 @@ class Tagger:
     def _entry(self, ref: ImageRef) -> Entry:
         try:
             return self.mark(ref)
-        except STOPS_THE_RUN:
-            raise
         except Exception as error:
-            return {"id": ref.id, "file": str(ref.path), "rejects": [reject(None, error)]}
+            return empty_entry(ref) | {"rejects": [reject_image(ref, error)]}
 
     def mark(self, ref: ImageRef) -> Entry:
         """Mark one image and write it with its sidecar; an image without regions is written without marks."""
@@ -128,8 +139,9 @@ class Tagger:
         image = self.source.load(ref)
         marked = mark_image(image, self.source.regions(ref, image), self.preset, self.seed)
         record = marked.record.model_copy(update={"origin": self.origin})
+        target.unlink(missing_ok=True)  # the sidecar comes first: a kill must not leave it beside an older picture
         path = save_marked(MarkedImage(marked.image, record), target.parent, target.name)
-        return {"id": ref.id, "file": str(ref.path), "marks": len(record.marks), "image": str(path), "rejects": []}
+        return empty_entry(ref) | {"marks": len(record.marks), "image": str(path)}
 
     def target(self, ref: ImageRef) -> Path:
         """Where the marked image goes: PNG stays PNG, everything else becomes JPEG."""
@@ -140,16 +152,16 @@ class Tagger:
                 )
             return self.out
         suffix = ".png" if ref.path is not None and ref.path.suffix.lower() == ".png" else ".jpg"
-        return resolve_inside(f"{ref.id}{suffix}", self.out)
+        return resolve_inside(output_name(ref, suffix), self.out)
 
     def is_marked(self, ref: ImageRef) -> bool:
         """Whether an earlier run wrote this image with the same source and options, preset and seed."""
-        target = self.target(ref)
-        if not target.exists() or not sidecar_path(target).exists():
-            return False
         try:
+            target = self.target(ref)
+            if not are_current((target, sidecar_path(target)), self.source, ref):
+                return False
             record = MarkRecord.load(sidecar_path(target))
-        except ValueError:  # a damaged sidecar is written again
+        except ValueError:  # a name that cannot be written, which `mark` will tell; a damaged sidecar is written again
             return False
         return (record.preset, record.seed, record.origin) == (self.preset, self.seed, self.origin)
 

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,22 +46,23 @@ def tag(
 ) -> None:
     """Draw numbered tags on images; writes each tagged image and <name>.marks.json beside it.
 
-    Further words are key=value: any option of the source, workers=N, and marks.FIELD=... to change the preset.
+    Further words are key=value: any option of the source, workers=N, and marks.FIELD=... to change the preset. What
+    an earlier call has marked with the same options is kept, unless the image file is newer.
     """
     from llava_som.config_file import read_options
+    from llava_som.interrupts import orderly_stop
 
-    tagging = importlib.import_module("data_gen.tagging")
-    named = {"annotations": annotations, "checkpoint": checkpoint}
-    summary = tagging.tag(
-        image_or_folder,
-        out,
-        source,
-        preset=preset,
-        seed=seed,
-        force=force,
-        show_progress=True,
-        **{**named, **read_options(context.args)},
-    )
+    options: dict[str, Any] = {"source": source, "annotations": annotations, "checkpoint": checkpoint}
+    options |= {"preset": preset, "seed": seed, "force": force, **read_options(context.args)}
+    for key in {"inputs", "images", "out", "show_progress"} & options.keys():
+        raise ValueError(f"{key}={options[key]}: is no option here; write llava-som tag IMAGE_OR_FOLDER -o OUT.")
+    try:
+        with orderly_stop():
+            tagging = importlib.import_module("data_gen.tagging")
+            summary = tagging.tag(image_or_folder, out, show_progress=True, **options)
+    except KeyboardInterrupt as stop:
+        print("Stopped. What is tagged is kept; the same command goes on from here.", file=sys.stderr)
+        raise typer.Exit((*stop.args, 130)[0]) from None
     print(f"{summary['tagged']} image(s) tagged with {summary['marks']} marks, {summary['kept']} kept from before.")
     for reason, count in summary["rejected_by_reason"].items():
         print(f"{count} rejected: {reason} (see {out / 'rejects.jsonl'})")

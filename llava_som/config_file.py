@@ -9,6 +9,7 @@ of the wrong type is an error that names the key. No framework is imported for `
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,7 +140,18 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise ValueError(f"{key}={value!r}: {problem['msg']}.") from None
+        advice = f""" If it is meant as text: {key}='"{value}"'""" if _would_be_text(value, hint) else ""
+        raise ValueError(f"{key}={value!r}: {error.errors()[0]['msg']}.{advice}") from None
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
         return value
+
+
+def _would_be_text(value: Any, hint: Any) -> bool:
+    """Whether YAML read a number, date or truth value where a text is wanted: a folder named 2024, a model named on."""
+    if not isinstance(value, (bool, int, float, datetime.date)):
+        return False
+    try:
+        TypeAdapter(hint).validate_python(str(value))
+    except ValidationError:
+        return False
+    return True

@@ -11,7 +11,7 @@ import asyncio
 import os
 import pickle
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from data_gen.engines import ENGINES
 from data_gen.engines.base import Engine
+from data_gen.engines.errors import portable
 from data_gen.engines.processes import batched
 from llava_som.config_file import option
+from llava_som.interrupts import handlers_kept
 
 if TYPE_CHECKING:
     from data_gen.config import Run
@@ -41,7 +43,7 @@ class RayEngine(Engine):
     annotator_gpus: float = option(0.0, help="of the annotator's actor")
     block_images: int = option(8, help="images handed over, and written to the journal, together")
 
-    def entries(self, run: Run, refs: Sequence[ImageRef]) -> Iterator[Entry]:
+    def entries(self, run: Run, refs: Sequence[ImageRef]) -> Generator[Entry, None, None]:
         """A Ray Data pipeline of one or two actor stages, read as its blocks finish."""
         if not refs:
             return
@@ -53,7 +55,7 @@ class RayEngine(Engine):
                 MarkingActor,
                 fn_constructor_kwargs=place,
                 batch_size=self.block_images,
-                concurrency=run.config.workers,
+                compute=data.ActorPoolStrategy(size=run.config.workers),
                 num_cpus=1,
                 num_gpus=self.gpus_per_worker,
             )
@@ -62,7 +64,7 @@ class RayEngine(Engine):
                     AnnotatingActor,
                     fn_constructor_kwargs=place,
                     batch_size=self.block_images,
-                    concurrency=1,
+                    compute=data.ActorPoolStrategy(size=1),
                     num_cpus=0,
                     num_gpus=self.annotator_gpus,
                     max_concurrency=max(2, 2 * run.annotator.requests_in_flight // self.block_images),
@@ -84,7 +86,8 @@ class RayEngine(Engine):
         started = not ray.is_initialized()
         if started:
             try:
-                ray.init(address=self.address, include_dashboard=False, log_to_driver=False)
+                with handlers_kept():  # Ray would make SIGTERM a crash
+                    ray.init(address=self.address, include_dashboard=False, log_to_driver=False)
             except ConnectionError as error:
                 raise OSError(f"address={self.address}: no Ray cluster answers there ({error}).") from error
         context = ray.data.DataContext.get_current()
@@ -130,7 +133,7 @@ class MarkingActor(StageActor):
                 made = MarkImages(self.run)([pickle.loads(ref) for ref in batch["ref"]])
                 made = made if self.run.annotator.is_shared else Annotate(self.run)(made)
         except (OSError, ImportError, ValueError) as error:
-            self.stops_the_run = error
+            self.stops_the_run = portable(error)
         return self.batch_of(made)
 
 
@@ -156,7 +159,7 @@ class AnnotatingActor(StageActor):
             ):
                 made += part
         except (OSError, ImportError, ValueError) as error:
-            self.stops_the_run = error
+            self.stops_the_run = portable(error)
         return self.batch_of(made)
 
 

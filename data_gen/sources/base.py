@@ -45,10 +45,12 @@ class RegionSource(ABC):
     Attributes:
         transient_fields: options that do not decide what is found (a device, how many images there are): a run may
             change them and go on.
+        whole_folders: options that name a folder all of whose files decide what is found.
         image_suffix: how written images are stored unless the run says otherwise: .jpg for photos, .png for drawings.
     """
 
     transient_fields: ClassVar[frozenset[str]] = frozenset()
+    whole_folders: ClassVar[tuple[str, ...]] = ()
     image_suffix: ClassVar[str] = ".jpg"
 
     @abstractmethod

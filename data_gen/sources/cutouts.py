@@ -42,6 +42,7 @@ class CutoutSource(RegionSource):
     """Captioned cut-outs (pictures with transparency) pasted onto photos: exact masks and names."""
 
     transient_fields: ClassVar[frozenset[str]] = frozenset({"count"})
+    whole_folders: ClassVar[tuple[str, ...]] = ("cutouts", "images")
 
     cutouts: Path = option(help="folder of cut-outs; captions from <file>.txt, captions.json or the file's name")
     images: Path = option(help="folder of photos to paste them onto, each used equally often")

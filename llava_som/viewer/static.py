@@ -49,8 +49,12 @@ def write_dataset_page(dataset: Dataset, page: str | Path, count: int) -> Path:
     }
     unfinished = page.with_name(f".{page.name}.part")
     page.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.write_text(render_page(data), encoding="utf-8")
-    unfinished.replace(page)
+    try:
+        unfinished.write_text(render_page(data), encoding="utf-8")
+        unfinished.replace(page)
+    except BaseException:  # a full disk, a signal
+        unfinished.unlink(missing_ok=True)
+        raise
     return page
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,8 @@ pytestmark = pytest.mark.e2e
 def start(out, **options):
     words = [f"{key}={json.dumps(value)}" for key, value in {**OPTIONS, **options}.items()]
     command = [sys.executable, "-m", "data_gen", *words, f"out={out}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def finished(out):
@@ -72,6 +74,55 @@ def test_kill_9_at_random_points_then_resume(tmp_path):
     assert ids == [f"scene-{k:06d}" for k in range(IMAGES)]
     assert tree(out) == tree(whole)
     assert not [file for file in out.rglob(".*") if file.is_file()]
+
+
+def live_processes(group):
+    """Command lines of the processes of a group; one that is ending has none any more."""
+    listed = subprocess.run(["ps", "-eo", "pgid,args"], capture_output=True, text=True, check=True).stdout
+    found = (line.split(maxsplit=1) for line in listed.splitlines())
+    return [command for number, command in found if number == str(group) and not command.startswith("[")]
+
+
+def test_ctrl_c_and_sigterm_stop_in_order_and_a_second_run_is_refused(tmp_path):
+    """A terminal sends Ctrl-C to all processes of the run, a batch system SIGTERM."""
+    out, options = tmp_path / "stopped" / "out", {"count": 5 * IMAGES, "formats": []}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process, before = start(out, **options), finished(out)
+        while process.poll() is None and finished(out) <= before:
+            time.sleep(0.01)
+        second = start(out, **options)
+        assert "being written by another run" in second.communicate()[0] and second.returncode == 2
+        os.killpg(process.pid, number)
+        printed, _ = process.communicate(timeout=30)
+        assert process.returncode == 128 + number, printed
+        assert "the same command goes on from here" in printed and "Traceback" not in printed
+        assert not live_processes(process.pid)
+        assert not [file for file in out.rglob(".*") if file.is_file()]
+    assert start(out, **options).wait() == 0
+    whole = tmp_path / "whole" / "out"
+    generate({**OPTIONS, **options, "out": whole})
+    assert tree(out) == tree(whole)
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_advice(tmp_path):
+    process = start(tmp_path)
+    while process.poll() is None and not finished(tmp_path):
+        time.sleep(0.01)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    worker = next(pid for pid in workers if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text())
+    os.kill(int(worker), signal.SIGKILL)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, "use fewer workers; the run resumes" in printed) == (2, True), printed
+    assert not live_processes(process.pid)
+    assert start(tmp_path).wait() == 0
+
+
+def test_ctrl_c_ends_the_wait_for_a_server_that_is_away(tmp_path):
+    process = start(tmp_path, annotator="openai_compatible", model="m", base_url="http://127.0.0.1:9/v1")
+    waiting = next(line for line in process.stdout if "(4 of 8)" in line)  # several seconds
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, "the same command goes on" in printed) == (130, True), waiting + printed
 
 
 @contextmanager

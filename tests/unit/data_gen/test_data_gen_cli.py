@@ -1,11 +1,14 @@
+import logging
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from data_gen.__main__ import main
+from data_gen.__main__ import log_above_progress, main
 from data_gen.config import plan_run
+from data_gen.pipeline import with_progress
 from data_gen.sources import SOURCES
 from llava_som.config_file import read_options
 from tests.unit.data_gen.inputs import source_options
@@ -38,6 +41,33 @@ def test_every_recipe_file_is_a_run(recipe, tmp_path):
     needed = {"model": "m"} if options["annotator"] == "openai_compatible" else {}
     run = plan_run({**inputs, **options, **needed, "out": tmp_path / "out"})
     assert run.source.refs() and run.recipes
+
+
+def test_other_packages_are_heard_only_when_they_warn(monkeypatch, capfd):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log_above_progress()
+    logging.getLogger("httpx2").info("HTTP Request: POST /v1/chat/completions")
+    logging.getLogger("data_gen.pipeline").info("going on with the rest")
+    monkeypatch.setattr(sys, "stderr", screen := StringIO())  # a progress bar was drawn meanwhile
+    logging.getLogger("httpx2").warning("no connection")
+    assert (capfd.readouterr().err, screen.getvalue()) == ("going on with the rest\n", "no connection\n")
+
+
+def test_a_log_file_gets_a_line_now_and_then(monkeypatch, caplog):
+    monkeypatch.setattr("data_gen.pipeline.LOG_EVERY_S", -1)
+    caplog.set_level("INFO")
+    entries = [{"id": "a", "rejects": []}, {"id": "b", "rejects": [{}]}]
+    assert list(with_progress(entries, 2, "marking", show=True)) == entries
+    assert caplog.messages == ["marking: 1 of 2, 0 rejected", "marking: 2 of 2, 1 rejected"]
+
+
+def test_a_folder_named_by_a_number_can_be_quoted(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["source=scenes", "count=2", "out=2024"]) == 2
+    assert """If it is meant as text: out='"2024"'""" in capfd.readouterr().err
+    assert main(["source=scenes", "count=2", 'out="2024"']) == 0 and (tmp_path / "2024" / "data.json").exists()
+    assert main(["source=scenes", "count=2", "out=2024/data.json"]) == 2
+    assert "is a file. Name a folder" in capfd.readouterr().err
 
 
 def test_errors_are_one_line_and_nothing_made_is_a_failure(tmp_path, capfd):

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_gen.lock import sole_writer
 from data_gen.pipeline import generate
 from data_gen.sources.scenes import SceneSource
+from data_gen.tagging import tag
 from llava_som.marks import MarkRecord, parse_listing
+from llava_som.marks.names import spelled_out
 from tests.unit.data_gen.inputs import lines, tree, write_photos, write_voc
 
 SMALL_MARKS = {"short_side": 96, "font_px": 15, "min_area": 20}
@@ -24,7 +27,10 @@ def test_a_coco_photo_becomes_a_record_that_its_sidecar_proves(tmp_path):
     (evaluation,) = lines(tmp_path / "out" / "eval.jsonl")
     record = MarkRecord.load(tmp_path / "out" / evaluation["sidecar"])
     listed = parse_listing(sample["conversations"][1]["value"])
-    assert listed == {mark.id: mark.category for mark in record.marks} and len(listed) == summary["marks"] == 19
+    assert (
+        listed == {mark.id: spelled_out(mark.category) for mark in record.marks}
+        and len(listed) == summary["marks"] == 19
+    )
     assert sample["conversations"][0]["value"].startswith("<image>\n")
     assert sample["id"] == "voc" and sample["image"] == "images/voc.jpg" and record.image == "voc.jpg"
     tagged, clean = (Image.open(tmp_path / "out" / evaluation[key]) for key in ("image", "clean_image"))
@@ -138,6 +144,7 @@ def test_what_nobody_foresaw_costs_one_image_and_is_logged(tmp_path, monkeypatch
         return [][1] if ref.id == "scene-000002" else regions(self, ref, image)
 
     monkeypatch.setattr(SceneSource, "regions", stumble)
+    assert generate({**SCENES, "out": tmp_path, "dry_run": True})["unusable"] == 1
     assert generate({**SCENES, "out": tmp_path})["records"] == 7
     (rejected,) = lines(tmp_path / "rejects.jsonl")
     assert (rejected["id"], rejected["kind"]) == ("scene-000002", "unexpected error")
@@ -192,6 +199,7 @@ def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
         ({"source": "scenes", "out": "x", "preset": "papr"}, "Did you mean 'paper'"),
         ({"source": "scenes", "out": "x", "marks": {"font_pixels": 3}}, "Did you mean 'font_px'"),
         ({"source": "scenes", "out": "x", "marks": {"font_px": 0}}, "font_px=0: at least 1"),
+        ({"source": "scenes", "out": "x", "marks": {"font": "/nowhere.ttf"}}, "/nowhere.ttf"),
         ({"source": "scenes", "out": "x", "marks": {"padding": -1}}, "padding=-1"),
         ({"source": "scenes", "out": "x", "marks": {"tag_opacity": 5}}, "tag_opacity=5"),
         ({"source": "scenes", "out": "x", "marks": {"text_rgb": [300, 0, 0]}}, "0 to 255"),
@@ -224,6 +232,68 @@ def test_files_that_no_run_made_are_never_written_over(tmp_path):
     with pytest.raises(ValueError, match="data/images: is there already"):
         generate({"source": "classical", "images": photos, "out": tmp_path / "data"})
     assert tree(tmp_path) == before
+
+
+def test_two_runs_never_write_one_folder_at_once(tmp_path):
+    with sole_writer(tmp_path), pytest.raises(ValueError, match="being written by another run"):
+        generate({**SCENES, "out": tmp_path})
+    assert generate({**SCENES, "out": tmp_path})["records"] == 8
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "records.jsonl").write_text('[1, 2]\n{"id": "a"}\n')
+    with pytest.raises(ValueError, match="line 1 is not of a run of this tool"):
+        generate({**SCENES, "out": tmp_path})
+
+
+def test_another_option_of_one_recipe_is_named(tmp_path):
+    options = {**SCENES, "recipe": ["listing", "qa"], "out": tmp_path}
+    generate(options)
+    with pytest.raises(ValueError, match=r"another recipe.listing.max_words: \d+ there, 9 here"):
+        generate({**options, "max_words": 9, "recipe": ["listing", "qa"]})
+    with pytest.raises(ValueError, match=r"another recipe: \['listing', 'qa'\] there, \['listing'\] here"):
+        generate({**options, "recipe": "listing"})
+
+
+def test_an_image_or_dump_that_was_replaced_is_marked_again(tmp_path):
+    photos, dumps, out = write_photos(tmp_path / "photos"), tmp_path / "dumps", tmp_path / "out"
+    dumps.mkdir()
+    for photo in photos.iterdir():
+        (dumps / f"{photo.stem}.json").write_text('[{"bbox": [10, 10, 120, 80], "name": "thing"}]')
+    options = {"source": "boxes", "images": photos, "annotations": dumps, "out": out}
+    generate(options)
+
+    def replaced(change):
+        before = {file.name: file.stat().st_mtime_ns for file in (out / "images").glob("*.jpg")}
+        change()
+        assert generate(options)["records"] == 3
+        after = {file.name: file.stat().st_mtime_ns for file in (out / "images").glob("*.jpg")}
+        return [name for name in after if after[name] != before.get(name)]
+
+    assert replaced(lambda: None) == []
+    assert replaced(lambda: (photos / "coffee.jpg").write_bytes((photos / "chelsea.jpg").read_bytes())) == [
+        "coffee.jpg"
+    ]
+    assert replaced(lambda: (dumps / "chelsea.json").touch()) == ["chelsea.jpg"]
+    assert replaced(lambda: (photos / "coffee.jpg").rename(photos / "coffee.JPG")) == ["coffee.jpg"]
+
+
+def test_names_that_collide_or_climb_cost_their_images_alone(tmp_path):
+    photo = write_photos(tmp_path / "photos") / "coffee.jpg"
+    Image.open(photo).save(photo.parent / "cup.png")
+    (photo.parent / "cup.jpg").mkdir()  # cup.png becomes images/cup.jpg, which this folder wants to be
+    deep = "/".join(["d" * 250] * 15)  # legal, but not below a longer folder
+    names = ["coffee.jpg", "sub/../coffee.jpg", "cup.png", "cup.jpg/a.png", f"{deep}/coffee.jpg"]
+    Image.open(photo).save(photo.parent / "cup.jpg" / "a.png")
+    boxes = {name: [{"bbox": [10, 10, 120, 80], "name": "thing"}] for name in names}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    (photo.parent / "sub").mkdir()
+    options = {"source": "boxes", "images": photo.parent, "annotations": tmp_path / "boxes.json"}
+    assert generate({**options, "out": tmp_path / "out"})["records"] == 2
+    reasons = {line["file"]: line["reason"] for line in lines(tmp_path / "out" / "rejects.jsonl")}
+    assert "holds '..'" in reasons[names[1]] and "under this name" in reasons[names[3]] and names[4] in reasons
+    assert tag(photo.parent, tmp_path / "tagged", "boxes", annotations=tmp_path / "boxes.json")["rejected"] == 2
 
 
 def test_any_file_name_is_carried_or_set_aside(tmp_path):

@@ -1,4 +1,8 @@
+import multiprocessing
+import os
+import signal
 from collections import Counter
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -77,9 +81,56 @@ def test_an_error_of_a_worker_comes_out_as_it_is():
         list(in_processes(fail_at_7, batched(range(500), 1), workers=2))
 
 
-def test_only_so_much_is_under_way():
-    from concurrent.futures import ThreadPoolExecutor
+class NoCuda(ImportError):
+    """Wants an argument that it does not hand on, so it cannot be unpickled."""
 
+    def __init__(self, device, advice):
+        super().__init__(f"{device}: {advice}")
+
+
+def fail_strangely(batch):
+    raise NoCuda("cuda:7", "there is no such GPU")
+
+
+def test_an_error_that_does_not_survive_a_pickle_comes_out_with_its_words():
+    """The pool would take it for the death of a worker."""
+    with pytest.raises(ImportError, match="NoCuda: cuda:7: there is no such GPU"):
+        list(in_processes(fail_strangely, [[1]], workers=2))
+
+
+def die(batch):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_told_of():
+    with pytest.raises(OSError, match=r"worker process died.*fewer workers"):
+        list(in_processes(die, [[1]], workers=2))
+
+
+def test_an_engine_that_was_closed_has_ended_what_it_started():
+    results = in_processes(double, batched(range(500), 1), workers=2)
+    next(results)
+    assert len(multiprocessing.active_children()) == 2
+    results.close()
+    assert not multiprocessing.active_children()
+    assert not list(in_processes(double, [], workers=2))
+
+
+class Immediately(Executor):
+    def submit(self, stage, batch):
+        future = Future()
+        future.set_result(stage(batch))
+        return future
+
+
+def test_what_has_finished_does_not_wait_for_batches_that_come_slowly():
+    taken = []
+    results = stream(Immediately(), double, ([number] for number in range(9) if not taken.append(number)), under_way=5)
+    assert (next(results), taken) == (0, [0])
+    assert (next(results), taken) == (2, [0, 1])
+
+
+def test_only_so_much_is_under_way():
     taken = []
 
     def batches():

@@ -3,6 +3,7 @@ import json
 import pytest
 from PIL import Image
 
+from data_gen.lock import sole_writer
 from data_gen.pipeline import generate
 from data_gen.tagging import tag
 from llava_som.marks import MarkRecord
@@ -82,6 +83,35 @@ def test_an_image_without_regions_is_still_written(tmp_path):
     assert MarkRecord.load(tmp_path / "out" / "coffee.marks.json").marks == []
 
 
+def test_a_photo_that_was_replaced_is_marked_again(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    tag(photos, tmp_path / "out")
+    (photos / "coffee.jpg").touch()
+    assert tag(photos, tmp_path / "out")["tagged"] == 1
+
+
+def test_a_kill_never_leaves_a_new_sidecar_beside_an_old_picture(tmp_path, monkeypatch):
+    photos = write_photos(tmp_path / "photos")
+    tag(photos, tmp_path / "out")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("data_gen.writers.files.write_image", killed)
+        tag(photos, tmp_path / "out", preset="paper")
+    assert tag(photos, tmp_path / "out", preset="paper")["tagged"] == 3
+
+
+def test_a_training_set_is_not_tagged_over_and_two_runs_are_refused(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    with sole_writer(tmp_path / "out"), pytest.raises(ValueError, match="being written by another run"):
+        tag(photos, tmp_path / "out")
+    (tmp_path / "out" / "records.jsonl").touch()
+    with pytest.raises(ValueError, match="holds a training set"):
+        tag(photos, tmp_path / "out")
+
+
 def test_a_folder_without_images_is_an_error(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(ValueError, match=r"holds no image file \(.bmp"):
@@ -108,6 +138,9 @@ def test_output_never_becomes_input(tmp_path):
         ({"max_region": 4}, "Did you mean 'max_regions'"),
         ({"annotations": "x.json"}, "Unknown option of source=classical 'annotations'"),
         ({"out": "photos"}, "coffee.jpg: is there already, and is not a marked image"),
+        ({"workers": 0}, "workers=0: at least one process"),
+        ({"workers": "two"}, "workers='two'"),
+        ({"marks": 5}, "marks=5"),
         ({"out": "x.gif"}, r"x.gif: a marked image is written as .jpg or .png"),
     ],
 )

@@ -64,6 +64,17 @@ def test_tag_writes_the_image_and_its_sidecar(tmp_path, capsys):
     assert Image.open(tmp_path / "out" / "photo.png").size == (640, 640)
 
 
+def test_tag_takes_every_option_as_key_value_too(tmp_path, capsys):
+    drawn_image(1, (640, 640)).save(tmp_path / "photo.png")
+    code, text = run(capsys, "tag", tmp_path / "photo.png", "-o", tmp_path / "out", "preset=ui", "seed=3", "workers=2")
+    assert code == 0, text
+    record = json.loads((tmp_path / "out" / "photo.marks.json").read_text())
+    assert (record["preset"]["name"], record["seed"]) == ("ui", 3)
+    for word, message in [("images=x", "is no option here"), ("out=x", "-o OUT"), ("draw=mark", "Unknown option")]:
+        code, text = run(capsys, "tag", tmp_path / "photo.png", "-o", tmp_path / "out", word)
+        assert (code, message in text) == (1, True), text
+
+
 def test_errors_are_one_line_and_status_1(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"broken")
