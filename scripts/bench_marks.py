@@ -4,10 +4,10 @@ The first baseline is written from the description of SoM-LLaVA's drawing: whole
 transform of the whole image per mask, a matplotlib figure at 100 dpi with one boxed text per number; with masks, filled
 polygons with an edge, and a layer of pixels for masks with holes. Both get the same 30 masks on an 853x640 picture and
 must put every number on the same pixel, or the comparison is refused. The second is supervision's MaskAnnotator and
-LabelAnnotator(smart_position=True) on the same masks, once with the labels on the things (at their centre of mass, which
-it computes from the masks as we compute the deepest pixel) and once at the centres of their boxes, which takes no look at
-the masks and may lie on something else. Then: time per mask up to 500 masks, and a 4K picture in a process of its own,
-with its peak memory.
+LabelAnnotator(smart_position=True) on the same masks, once with the labels on the things (at their centre of mass,
+which it computes from the masks as we compute the deepest pixel) and once at the centres of their boxes, which takes no
+look at the masks and may lie on something else. Then: time per mask up to 500 masks, and a 4K picture in a process of
+its own, with its peak memory.
 
     python scripts/bench.py marks
 """

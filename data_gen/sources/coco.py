@@ -1,7 +1,7 @@
 """Regions from a COCO annotation file: instances (polygons, RLE) or panoptic (JSON + PNGs), told apart by content.
 
-Format: https://cocodataset.org/#format-data. Crowd annotations mark no single object, so they are dropped, as in most
-COCO code.
+Format: https://cocodataset.org/#format-data. A crowd annotation marks no single object, so it gets no number; but it is
+kept as something that is there: "the person" would be false beside a crowd of them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ STUFF_NAMES = {
     "wall-wood": "wooden wall",
 }
 BOOKKEEPING = {"merged", "other", "stuff"}
+CROWD = "a crowd, no single object"
 FARTHEST = 1e6  # pixels; larger coordinates, infinity and NaN are damage
 
 
@@ -44,10 +45,11 @@ class InstanceAnnotation:
     segmentation: Any
     bbox: tuple[float, ...]
     image_size: Size | None
+    unfit: str = ""
 
     def regions(self, size: Size) -> list[Region]:
         """The one region, as a list."""
-        facts: RegionInfo = {"name": self.name, "source": "coco", "id": self.id}
+        facts: RegionInfo = {"name": self.name, "source": "coco", "id": self.id, "unfit": self.unfit}
         if self.image_size and self.image_size != size:
             annotated, found = ("x".join(map(str, pair)) for pair in (self.image_size, size))
             raise ValueError(f"annotated at {annotated}, but the image is {found}: not the file that was annotated.")
@@ -68,20 +70,22 @@ class PanopticAnnotation:
     folder: Path
     file: str
     names: dict[int, str]
+    crowds: frozenset[int] = frozenset()
 
     def regions(self, size: Size) -> list[Region]:
         """One region for each segment, in the order of the file."""
         ids = read_segment_ids(self.file, self.folder)
         if ids.shape[::-1] != size:
             raise ValueError(f"{self.file}: is {ids.shape[1]}x{ids.shape[0]}, its image is {size[0]}x{size[1]}.")
-        missing = sorted(set(self.names) - set(np.unique(ids).tolist()))
+        missing = sorted(self.names.keys() - self.crowds - set(np.unique(ids).tolist()))
         if missing:
             raise ValueError(
                 f"{self.file}: has no pixel of segment {missing[0]}. The PNG and the JSON do not belong together."
             )
         return [
-            Region.from_mask(ids == segment, name=name, source="coco", id=str(segment))
+            Region.from_mask(mask, name=name, source="coco", id=str(segment), unfit=CROWD * (segment in self.crowds))
             for segment, name in self.names.items()
+            if (mask := ids == segment).any()
         ]
 
 
@@ -124,11 +128,10 @@ class CocoSource(AnnotatedSource):
     def _read(self, annotation: dict[str, Any], image: dict[str, Any], classes: dict[int, str]) -> list[Any]:
         if "segments_info" in annotation:
             folder = self.panoptic_images or self.annotations.with_suffix("")
-            segments = [segment for segment in annotation["segments_info"] if not segment.get("iscrowd")]
+            segments = annotation["segments_info"]
             names = {int(segment["id"]): readable_name(classes[segment["category_id"]]) for segment in segments}
-            return [PanopticAnnotation(folder, str(annotation["file_name"]), names)]
-        if annotation.get("iscrowd"):
-            return []
+            crowds = frozenset(int(segment["id"]) for segment in segments if segment.get("iscrowd"))
+            return [PanopticAnnotation(folder, str(annotation["file_name"]), names, crowds)]
         return [
             InstanceAnnotation(
                 id=str(annotation.get("id")),
@@ -136,6 +139,7 @@ class CocoSource(AnnotatedSource):
                 segmentation=annotation.get("segmentation"),
                 bbox=tuple(annotation.get("bbox") or ()),
                 image_size=(image["width"], image["height"]) if {"width", "height"} <= image.keys() else None,
+                unfit=CROWD if annotation.get("iscrowd") else "",
             )
         ]
 

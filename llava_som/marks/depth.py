@@ -12,13 +12,14 @@ import numpy as np
 
 from .region import Region
 
-_SMALL = 10_000  # crops up to so many pixels: the plain transform is as fast
+_SMALL = 5_000  # crops up to so many pixels: the plain transform is as fast
 _BLOCK = 4  # side of a block in pixels
-_OFFSETS = np.indices((_BLOCK, _BLOCK), np.float32).reshape(2, -1) - _BLOCK // 2  # from the middle pixel to each
-_RADII = np.hypot(*_OFFSETS)
+_OFFSETS = np.indices((_BLOCK, _BLOCK)).reshape(2, 1, -1) - _BLOCK // 2  # from the middle pixel to each
+_RADIUS = float(np.hypot(*_OFFSETS).max())
+_DIAGONAL = float(np.hypot(_BLOCK - 1, _BLOCK - 1))
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _PAIRS_PER_PIXEL = 4  # distances measured at most, for each pixel that the plain transform would look at
-_CHAMFER = 0.98  # least share of the true distance that a 5x5 chamfer mask (1, 1.4, 2.1969) gives: 0.9825
+_CHAMFER = 0.98, 1.02  # a 5x5 chamfer mask (1, 1.4, 2.1969) gives 0.9825 to 1.0192 of the true distance
 _ROUNDING = 1e-3  # far more than the error of a distance in float32
 
 
@@ -43,50 +44,76 @@ def _deepest_of_rectangle(height: int, width: int) -> tuple[int, int]:
 
 
 def _deepest_of_all(padded: np.ndarray) -> tuple[int, int]:
-    """Row and column by the distance of every pixel.
-
-    Squared distances are whole numbers. They are rounded to them, because OpenCV's roots differ in the last bit
-    from call to call, and so would the choice among equals.
-    """
+    """Row and column by the distance of every pixel."""
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).ravel()
     near = np.flatnonzero(depth > depth.max() - 1)
-    squared = np.rint(np.square(depth[near]))
+    squared = _whole(np.square(depth[near]))
     return _middle(near[squared == squared.max()], padded.shape[1])
+
+
+def _whole(squared: np.ndarray) -> np.ndarray:
+    """Squared distances as the whole numbers they are.
+
+    OpenCV's roots differ in the last bit from call to call, and so would the choice among equals.
+    """
+    return np.rint(squared)
 
 
 def _deepest_in_few(padded: np.ndarray) -> tuple[int, int]:
     """Row and column by the distance of the pixels that can be deepest; of all pixels where that saves nothing.
 
-    Two pixels of two blocks are as far apart as the blocks are, give or take `slack`. So the distance from a block to
-    the nearest block that is not full bounds the depth of its pixels; an approximate distance will do, as its error is
-    known. Blocks that cannot come up to the depth reached in the best one are out. In the others one pixel c is
-    measured against the region's outline, which always holds the nearest pixel outside. A pixel r away from c is at
-    most r deeper, and what is nearest to it is at most 2 r farther from c than what is nearest to c. So few pixels and
-    a part of the outline are left to compare.
+    Two pixels of two blocks are as far apart as the blocks are, give or take a diagonal. So the distance from a block
+    to the nearest block that is not full bounds the depth of its pixels; an approximate distance will do, as its error
+    is known. Blocks that cannot come up to the middle pixel of the best one are out. What is nearest to the others lies
+    in a window around them, on the region's outline. In each of them one pixel c is measured against that outline. A
+    pixel r away from c is at most r deeper, and what is nearest to it is at most 2 r farther from c than what is
+    nearest to c. So few pixels and a part of the outline are left to compare.
     """
-    slack = np.sqrt(2) * (_BLOCK - 1) / _BLOCK + _ROUNDING
     blocks = cv2.distanceTransform(full_blocks(padded, _BLOCK), cv2.DIST_L2, cv2.DIST_MASK_5)
-    budget = _PAIRS_PER_PIXEL * padded.size
-    outline = _coordinates(np.flatnonzero(cv2.dilate(padded, _CROSS) != padded), padded.shape)
-    best = _middles([int(blocks.argmax())], blocks.shape, outline.dtype)
-    least = (np.sqrt(_squared_distances(best, outline).min()) / _BLOCK - slack) * _CHAMFER
-    if not blocks.any() or least <= 0:  # a block that is not full must not pass
+    most = float(blocks.max())
+    least = _CHAMFER[0] * (most / _CHAMFER[1] - (_RADIUS + _DIAGONAL) / _BLOCK) - _ROUNDING
+    if least <= 0:  # a block that is not full must not pass
         return _deepest_of_all(padded)
-    middles = _middles(np.flatnonzero(blocks >= least), blocks.shape, outline.dtype)
+    row, column = (_BLOCK * index + _BLOCK // 2 for index in divmod(np.flatnonzero(blocks >= least), blocks.shape[1]))
+    reach = int(_BLOCK * most / _CHAMFER[0] + _DIAGONAL) + _BLOCK
+    top, left = max(int(row[0]) - reach, 0), max(int(column.min()) - reach, 0)
+    window = padded[top : int(row[-1]) + reach, left : int(column.max()) + reach]
+    exact = np.float32 if max(window.shape) <= 2048 else np.float64  # keeps the squares of coordinates
+    edge_row, edge_column = divmod(np.flatnonzero(cv2.dilate(window, _CROSS) != window), window.shape[1])
+    outline = _lifted(edge_row, edge_column, exact)
+    middles = _lifted(row - top, column - left, exact)
+    budget = _PAIRS_PER_PIXEL * padded.size
     if middles.shape[1] * outline.shape[1] > budget:
         return _deepest_of_all(padded)
     squared = _squared_distances(middles, outline)
     depth = np.sqrt(squared.min(axis=1))
-    candidates = depth[:, None] + _RADII >= depth.max() - _ROUNDING
-    reach = np.where(candidates.any(axis=1), np.square(depth + 2 * _RADII.max() + _ROUNDING), -1)
-    outline = outline[:, (squared <= reach[:, None]).any(axis=0)]
-    block, inner = np.nonzero(candidates)
-    if block.size * outline.shape[1] > budget:
+    able = np.flatnonzero(depth >= depth.max() - (_RADIUS + _ROUNDING))
+    near = squared[able] <= np.square(depth[able, None] + (2 * _RADIUS + _ROUNDING))
+    outline = outline[:, near.any(axis=0)]
+    if able.size * _BLOCK**2 * outline.shape[1] > budget:
         return _deepest_of_all(padded)
-    pixels = middles[:, block] + _OFFSETS[:, inner]
-    depths = _squared_distances(pixels, outline).min(axis=1)
-    row, column = pixels[:, depths == depths.max()].astype(int)
-    return _middle(np.sort(row * padded.shape[1] + column), padded.shape[1])
+    row, column = (
+        np.ravel(middle[able, None] + offset) for middle, offset in zip((row, column), _OFFSETS, strict=True)
+    )
+    depths = _squared_distances(_lifted(row - top, column - left, exact), outline).min(axis=1)
+    deepest = depths == depths.max()
+    return _middle(np.sort(row[deepest] * padded.shape[1] + column[deepest]), padded.shape[1])
+
+
+def _lifted(row: np.ndarray, column: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+    """Row, column and the sum of their squares [3, n] of pixels."""
+    lifted = np.empty((3, row.size), dtype)
+    lifted[0], lifted[1], lifted[2] = row, column, row * row + column * column
+    return lifted
+
+
+def _squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[k, n] of lifted pixels [3, k] and [3, n]: |a|^2 - 2ab + |b|^2, with a product of matrices."""
+    factors = np.ones_like(first)
+    np.multiply(first[:2], -2, out=factors[:2])
+    squared = factors.T @ second
+    squared += first[2, :, None]
+    return squared
 
 
 def full_blocks(mask: np.ndarray, side: int) -> np.ndarray:
@@ -97,23 +124,6 @@ def full_blocks(mask: np.ndarray, side: int) -> np.ndarray:
     kernel = np.ones((side, side), np.uint8)
     least = cv2.erode(mask, kernel, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.ascontiguousarray(least[::side, ::side])
-
-
-def _coordinates(flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Rows and columns [2, n] of pixels given in reading order, in the smallest type that keeps their squares exact."""
-    return np.array(np.divmod(flat, shape[1]), np.float32 if max(shape) <= 2048 else np.float64)
-
-
-def _middles(flat: np.ndarray | list[int], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Rows and columns [2, n] of the middle pixel of blocks given in reading order."""
-    return np.array(np.divmod(flat, shape[1]), dtype) * _BLOCK + _BLOCK // 2
-
-
-def _squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[k, n] of pixels [2, k] and [2, n], as |a|^2 - 2ab + |b|^2."""
-    left = np.array([*(-2 * first), np.ones_like(first[0]), np.square(first).sum(axis=0)])
-    right = np.array([*second, np.square(second).sum(axis=0), np.ones_like(second[0])])
-    return left.T @ right
 
 
 def _middle(flat: np.ndarray, width: int) -> tuple[int, int]:
@@ -132,13 +142,14 @@ def deep_points(region: Region, spacing: int) -> np.ndarray:
     blocks = full_blocks(padded, side)
     if not blocks.any():
         side, blocks = 1, padded
-    depth = cv2.distanceTransform(blocks, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    squared = _whole(np.square(cv2.distanceTransform(blocks, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)))
     count = max(1, spacing // side)
-    rows, columns = (-(-length // count) for length in depth.shape)
-    depth = np.pad(depth, [(0, rows * count - depth.shape[0]), (0, columns * count - depth.shape[1])])
-    squares = depth.reshape(rows, count, columns, count).swapaxes(1, 2).reshape(rows, columns, -1)
+    rows, columns = (-(-length // count) for length in squared.shape)
+    missing = rows * count - squared.shape[0], columns * count - squared.shape[1]
+    squared = cv2.copyMakeBorder(squared, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT, value=0)
+    squares = squared.reshape(rows, count, columns, count).swapaxes(1, 2).reshape(rows, columns, -1)
     deepest = squares.max(axis=2)
-    row, column = np.nonzero(2 * deepest >= deepest.max())
+    row, column = np.nonzero(4 * deepest >= deepest.max())
     inner_row, inner_column = np.divmod(squares[row, column].argmax(axis=1), count)
     order = np.argsort(-deepest[row, column], kind="stable")
     points = np.stack([column * count + inner_column, row * count + inner_row], axis=1)[order]

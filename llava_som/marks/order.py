@@ -2,9 +2,9 @@
 
 Smallest first, each later region without the pixels of all earlier ones (the mark allocation of Set-of-Mark,
 arXiv 2310.11441): a shirt is marked on the shirt and its wearer on what the shirt leaves free. Regions that keep too
-little are skipped, take no number, and still carve: the pixels of a sliver belong to the sliver. A duplicate is left
-out before that and carves nothing. Masks are compared on the crops that two regions share, and only where their boxes
-allow what is asked for, so the cost follows the regions' area.
+little are skipped, take no number, and still carve: the pixels of a sliver belong to the sliver. A duplicate, or what
+its source calls unfit, is left out before that and carves nothing. Masks are compared on the crops that two regions
+share, and only where their boxes allow what is asked for, so the cost follows the regions' area.
 """
 
 from __future__ import annotations
@@ -54,11 +54,14 @@ def order_regions(regions: Sequence[Region], preset: Preset) -> tuple[list[Kept]
     sizes = {region.image_size for region in regions}
     if len(sizes) > 1:
         raise ValueError(f"The regions belong to images of different sizes: {sorted(sizes)}. Resize them to one size.")
-    ascending = sorted(regions, key=lambda region: region.area)
-    distinct, skipped = _without_duplicates(ascending, preset)
-    kept, unfit = _subtract(distinct, preset)
-    kept, surplus = _best(kept, preset.mark_limit)
-    return kept, sorted([*skipped, *unfit, *surplus], key=lambda item: item.region.area)
+    skipped = [Skipped(region, region.area, region.unfit) for region in regions if region.unfit]
+    kept: list[Kept] = []
+    if fit := sorted((region for region in regions if not region.unfit), key=lambda region: region.area):
+        distinct, duplicates = _without_duplicates(fit, preset)
+        left, too_small = _subtract(distinct, preset)
+        kept, surplus = _best(left, preset.mark_limit)
+        skipped += [*duplicates, *too_small, *surplus]
+    return kept, sorted(skipped, key=lambda item: item.region.area)
 
 
 def _subtract(ascending: Sequence[Region], preset: Preset) -> tuple[list[Kept], list[Skipped]]:

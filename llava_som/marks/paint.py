@@ -15,7 +15,7 @@ from PIL import Image
 from .region import Region
 
 Rgb = tuple[int, int, int]
-_ROWS = 128  # painted at a time: the memory of one strip serves the next, and fresh memory is what costs most here
+_ROWS = 64  # painted at a time: the memory of one strip serves the next, and fresh memory is what costs most here
 
 
 def paint_regions(
@@ -34,22 +34,39 @@ def paint_regions(
         opacity: of the fill, 0 to 1; None for no fill.
         boundary_width: pixels of each region, from its edge inwards, that are opaque; None for no boundary.
     """
-    owners = _owners(regions, image.size)
+    owners, palette = _owners(regions, colours, image.size)
+    weight = round(255 * (opacity or 0)) / 255  # as in an 8-bit mask
     for top in range(0, image.height, _ROWS):
         owner = owners[top : top + _ROWS]
-        inside = owner > 0
-        alpha = inside * np.uint8(round(255 * (opacity or 0)))
+        strip = _pixels(image.crop((0, top, image.width, top + len(owner))))
+        colour = np.take(palette, owner).view(np.uint8).reshape(strip.shape)
+        painted = strip.copy() if opacity is None else cv2.addWeighted(strip, 1 - weight, colour, weight, 0)
         if boundary_width is not None:
-            alpha[inside & _edges(owners, top, boundary_width)] = 255
-        image.paste(_coloured(owner, colours), (0, top), Image.fromarray(alpha))
+            cv2.copyTo(colour, _edges(owners, top, boundary_width).view(np.uint8), painted)
+        cv2.copyTo(strip, (owner == 0).view(np.uint8), painted)
+        image.paste(Image.fromarray(painted), (0, top))
 
 
-def _owners(regions: Sequence[Region], size: tuple[int, int]) -> np.ndarray:
-    """The region of each pixel, counted from 1, or 0: uint8 or uint16 [H, W]."""
+def _pixels(image: Image.Image) -> np.ndarray:
+    """An RGB image as Pillow keeps it, four bytes for each pixel [h, w, 4]: as three they would have to be repacked."""
+    return np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8).reshape(image.height, image.width, 4)
+
+
+def _owners(regions: Sequence[Region], colours: Sequence[Rgb], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The region of each pixel, counted from the largest, or 0, and the colour of each number.
+
+    So the smallest of several regions is the one with the largest number.
+
+    Returns:
+        uint8 or uint16 [H, W], and the four bytes of each colour as one number, uint32 [regions + 1].
+    """
+    falling = sorted(range(len(regions)), key=lambda place: -regions[place].area)
     owner = np.zeros(size[::-1], np.uint8 if len(regions) < 256 else np.uint16)
-    for place in sorted(range(len(regions)), key=lambda place: -regions[place].area):
-        np.copyto(owner[regions[place].window], place + 1, where=regions[place].mask)
-    return owner
+    for number, place in enumerate(falling, start=1):
+        part = owner[regions[place].window]
+        np.maximum(part, regions[place].mask.view(np.uint8) * owner.dtype.type(number), out=part)
+    palette = [(0, 0, 0, 255), *((*colours[place], 255) for place in falling)]
+    return owner, np.array(palette, np.uint8).view(np.uint32)[:, 0]
 
 
 def _edges(owners: np.ndarray, top: int, width: int) -> np.ndarray:
@@ -57,21 +74,10 @@ def _edges(owners: np.ndarray, top: int, width: int) -> np.ndarray:
     above = max(0, top - width)
     part = owners[above : top + _ROWS + width]
     window = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    found = cv2.dilate(part, window) != part
-    found |= cv2.erode(part, window) != part
+    found = cv2.morphologyEx(part, cv2.MORPH_GRADIENT, window) > 0  # the largest near it is not the smallest
     found[:, :width] = found[:, -width:] = True
     if top < width:
         found[: width - above] = True
     if above + len(part) == len(owners):
         found[-width:] = True
     return found[top - above :][: min(_ROWS, len(owners) - top)]
-
-
-def _coloured(owner: np.ndarray, colours: Sequence[Rgb]) -> Image.Image:
-    """The map with each region in its colour."""
-    table = np.array([(0, 0, 0), *colours], np.uint8)
-    if owner.dtype != np.uint8:
-        return Image.fromarray(np.take(table, owner, axis=0))
-    indexed = Image.fromarray(owner)
-    indexed.putpalette(table.tobytes())
-    return indexed.convert("RGB")

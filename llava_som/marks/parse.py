@@ -1,9 +1,10 @@
 """Reading listings back: from the text a model wrote to {tag number: what it said is there}.
 
-Models answer the same question as "1. A cat", "- Tag 1 is on a cat", "1 is on a cat ,", "[1] a cat", '"1": "a cat"' or
-all on one line, with a sentence before and a caveat behind that names tags again (examples: arXiv 2404.16375,
-appendix). A listing keeps one shape throughout, so the shape is found first, and a number counts as an item only in
-that shape and only where an item can begin; "same tree as tag-1" inside a sentence never does.
+Models answer the same question as "1. A cat", "- Tag 1 is on a cat", "1 is on a cat ,", "[1] a cat", '"1": "a cat"', as
+a table, in Chinese punctuation or all on one line, with thoughts and a sentence before and a caveat behind that name
+tags as well (examples: arXiv 2404.16375, appendix). A listing keeps one shape throughout, so the shape is found first,
+and a number counts as an item only in that shape and only where an item can begin; "same tree as tag-1" inside a
+sentence never does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _TAG_WORD = (
-    r"(?:(?:tag|mark|id|number|label|object|item|region|element|box)s?(?:\s+(?:number|no\.?))?"
+    r"(?:(?:tag|mark|id|number|letter|label|object|item|region|element|box)s?(?:\s+(?:number|no\.?))?"
     r"|no\.?|\#|标签|标记|编号|数字|序号)"
 )
 _IS_ON = (
@@ -75,7 +76,11 @@ _ID_FIELD = re.compile(
     r"(?:tag|mark|label|object|item|region|element)?_?(?:id|tag|mark|number|num|no|index|label)", re.I
 )
 _TEXT_FIELDS = ("name", "description", "object", "label", "text", "caption", "content", "category", "class")
-_NOTE = re.compile(r"(?:\n|[.!?,;]\s)[ \t]*\(?(?:please\s+)?note(?:\s+that\b|s?:|,)", re.IGNORECASE)
+_NOTE = re.compile(
+    r"(?:\n|[.!?,;]\s)[ \t]*\(?(?:please\s+)?note(?:\s+that\b|s?:|,)"
+    r"|\n(?:let me know|i hope|feel free|if you (?:need|have))\b",
+    re.IGNORECASE,
+)
 _LINE_BREAK = re.compile(r"\r\n?|<br ?/?>", re.IGNORECASE)
 _MARKUP = re.compile(r"\*\*|__|\ufeff|\ufe0f|</s>|<\|\w{1,40}\|>|</?(?:li|ol|ul|p)>|^[ \t]*```.*$", re.MULTILINE | re.I)
 _EMPHASIS = re.compile(r"([*_`]+)(.*)\1")
@@ -138,10 +143,9 @@ def parse_listing(text: str) -> dict[int, str]:
 def parse_items(text: str) -> ParsedListing:
     """Every item of a listing, in the order written. Never fails: a text without a listing has no items.
 
-    What stands before `</think>` is no part of the answer. "2-4. chairs" are three items.
+    "2-4. chairs" are three items.
     """
-    text = text.rpartition("</think>")[2]
-    text = _MARKUP.sub("", _LINE_BREAK.sub("\n", text)).replace("\u20e3", ".")  # a keycap: 1 in a box
+    text = plain_answer(text)
     if items := _json_items(text):
         return ParsedListing(tuple(items))
     starts = _item_starts(text)
@@ -157,6 +161,12 @@ def parse_items(text: str) -> ParsedListing:
             for number in start.ids
         )
     )
+
+
+def plain_answer(text: str) -> str:
+    """An answer without markup and without what stands before `</think>`, which is no part of it."""
+    text = _LINE_BREAK.sub("\n", text.rpartition("</think>")[2])
+    return _MARKUP.sub("", text).replace("\u20e3", ".")  # a keycap: 1 in a box
 
 
 def _json_items(text: str) -> list[ListedItem]:
@@ -250,7 +260,7 @@ def _with_unseparated(text: str, shape: str, starts: list[_Start], several_on_a_
 
 
 def _item_text(raw: str, is_last: bool) -> str:
-    """An item's words on one line, without the note that may follow the last item.
+    """An item's words on one line, without the note or courtesy that may follow the last item.
 
     An item ends at a blank line. The last one also ends at "Note that", or where an unindented line follows a finished
     sentence: in the middle of a listing such a line is still the item's, at its end it is the closing remark.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypedDict, Unpack
 
+import cv2
 import numpy as np
 
 from .rle import Rle, decode_rle
@@ -26,6 +27,7 @@ class RegionInfo(TypedDict, total=False):
     id: str | None
     attributes: tuple[str, ...]
     trace: tuple[tuple[float, float], ...]
+    unfit: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ class Region:
         source: which source made it ("coco", "sam", ...).
         id: the source's own identifier, such as an annotation id.
         attributes: words that hold for it ("red", "striped"), when the source knows any.
+        unfit: why it must never get a mark ("a crowd"); it is then only known to be there. Empty: it may get one.
         trace: where its point is in this frame of a video and in those that follow, x and y in pixels.
 
     Raises:
@@ -58,12 +61,13 @@ class Region:
     id: str | None = None
     attributes: tuple[str, ...] = ()
     trace: tuple[tuple[float, float], ...] = ()
+    unfit: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
         mask = _as_bool(self.mask, self.title)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if not rows.size:
+        left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8)) if mask.size else (0, 0, 0, 0)
+        if not rows:
             raise ValueError(f"{self.title} has an empty mask: no pixel is set. Leave such a region out.")
         height, width = mask.shape
         if self.x < 0 or self.y < 0 or self.x + width > self.image_size[0] or self.y + height > self.image_size[1]:
@@ -71,11 +75,11 @@ class Region:
                 f"{self.title} covers columns {self.x}..{self.x + width} and rows {self.y}..{self.y + height}, "
                 f"outside its image of {_size_text(self.image_size)}. Cut it to the image first."
             )
-        tight = np.array(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], order="C")
+        tight = np.array(mask[top : top + rows, left : left + columns], order="C")
         tight.setflags(write=False)
         object.__setattr__(self, "mask", tight)
-        object.__setattr__(self, "x", int(self.x + columns[0]))
-        object.__setattr__(self, "y", int(self.y + rows[0]))
+        object.__setattr__(self, "x", int(self.x + left))
+        object.__setattr__(self, "y", int(self.y + top))
 
     @classmethod
     def from_mask(cls, mask: np.ndarray, **info: Unpack[RegionInfo]) -> Region:
@@ -153,7 +157,7 @@ def _as_bool(mask: np.ndarray, title: str) -> np.ndarray:
         raise ValueError(f"{title} needs a mask of shape [height, width], not {list(mask.shape)}.")
     if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
         raise ValueError(f"{title} needs a yes/no mask, not {mask.dtype}. Compare it with a threshold first.")
-    return mask.astype(bool, copy=False)
+    return np.ascontiguousarray(mask, bool)
 
 
 def _pixel_span(start: float, length: float, limit: int) -> tuple[int, int]:

@@ -88,7 +88,8 @@ def render_marks(image: Image.Image, marks: Iterable[Drawable], preset: Preset) 
     """A copy of an RGB image with the marks drawn on it, what the preset names of each, in the order given."""
     marked, marks = image.copy(), list(marks)
     style = tag_style(preset, image.size)
-    colours = [preset.colours[(mark.id - 1) % len(preset.colours)] for mark in marks]
+    palette = preset.colours
+    colours = [palette[(mark.id - 1) % len(palette)] for mark in marks]
     if {"mask", "boundary"} & set(preset.draw):
         opacity = preset.mask_opacity if "mask" in preset.draw else None
         boundary_width = style.line_width if "boundary" in preset.draw else None

@@ -8,6 +8,7 @@ from pycocotools import mask as pycoco
 from data_gen.config import build
 from data_gen.sources.coco import CocoSource, readable_name, segmentation_mask
 from data_gen.sources.polygons import polygon_mask
+from llava_som.marks import mark_image
 from llava_som.marks.rle import encode_rle
 from tests.unit.data_gen.inputs import voc, write_coco, write_voc
 
@@ -68,8 +69,11 @@ def test_every_form_of_segmentation_equals_pycocotools(form, value):
     assert iou(segmentation_mask(value, (500, 375)), theirs) > 0.95
 
 
-def test_crowds_are_dropped_and_a_box_stands_in_for_a_missing_mask(tmp_path):
-    assert len(regions_of(build(CocoSource, write_voc(tmp_path, iscrowd=1)))) == 18
+def test_crowds_are_known_but_unfit_and_a_box_stands_in_for_a_missing_mask(tmp_path):
+    crowded = regions_of(build(CocoSource, write_voc(tmp_path, iscrowd=1)))
+    assert [bool(region.unfit) for region in crowded] == [True] + 18 * [False]
+    record = mark_image(Image.fromarray(voc()[0]), crowded, "paper").record
+    assert len(record.marks) == 18 and [skipped.reason for skipped in record.skipped] == ["a crowd, no single object"]
     boxed = regions_of(build(CocoSource, write_voc(tmp_path, segmentation=[], bbox=[10, 20, 30, 40])))
     assert boxed[0].bbox_xywh == (10, 20, 30, 40) and boxed[0].mask.all()
 
@@ -77,10 +81,12 @@ def test_crowds_are_dropped_and_a_box_stands_in_for_a_missing_mask(tmp_path):
 def test_panoptic_reads_the_png_beside_the_json(tmp_path):
     ids = np.zeros((40, 60), np.int64)
     ids[:, :30], ids[10:20, 35:50] = 300, 70_000
+    ids[30:35, 50:55] = 8  # of a crowd
     png = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
     segments = [
         {"id": 70_000, "category_id": 0},
         {"id": 300, "category_id": 1},
+        {"id": 8, "category_id": 0, "iscrowd": 1},
         {"id": 9, "category_id": 0, "iscrowd": 1},
     ]
     annotation = {"image_id": 1, "file_name": "x.png", "segments_info": segments}
@@ -90,7 +96,8 @@ def test_panoptic_reads_the_png_beside_the_json(tmp_path):
     (tmp_path / "coco").mkdir()
     Image.fromarray(png).save(tmp_path / "coco" / "x.png")
     regions = regions_of(build(CocoSource, paths))
-    assert [(r.name, r.area, r.id) for r in regions] == [("cat", 150, "70000"), ("wall", 1200, "300")]
+    assert [(r.name, r.area, r.id) for r in regions if not r.unfit] == [("cat", 150, "70000"), ("wall", 1200, "300")]
+    assert [(r.name, r.area, r.id) for r in regions if r.unfit] == [("cat", 25, "8")]
 
     Image.fromarray(png[:20]).save(tmp_path / "other.png")
     other = json.loads(paths["annotations"].read_text())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from llava_som.marks import Region
-from llava_som.marks.depth import deep_points, deepest_point
+from llava_som.marks.depth import _CHAMFER, deep_points, deepest_point
 
 
 def mask_of(*boxes, shape=(60, 80)):
@@ -80,6 +80,15 @@ def test_measuring_few_pixels_finds_the_same_one(seed):
         assert deepest_point(Region.from_mask(mask)) == by_definition(mask)
 
 
+def test_the_chamfer_mask_errs_no_more_than_is_allowed_for():
+    one_pixel_outside = np.ones((1001, 1001), np.uint8)
+    one_pixel_outside[500, 500] = 0
+    approximate = cv2.distanceTransform(one_pixel_outside, cv2.DIST_L2, cv2.DIST_MASK_5)
+    row, column = np.indices(approximate.shape) - 500
+    share = approximate[row**2 + column**2 > 0] / np.hypot(row, column)[row**2 + column**2 > 0]
+    assert _CHAMFER[0] <= share.min() < 1 < share.max() <= _CHAMFER[1]
+
+
 def test_a_panorama_is_measured_exactly_too():
     mask = np.zeros((300, 3000), np.uint8)
     cv2.ellipse(mask, (2700, 140), (280, 120), 3, 0, 360, 1, cv2.FILLED)
@@ -101,3 +110,14 @@ def test_deep_points_lie_inside_from_deep_to_shallow(spacing):
     assert found.min() > depth.max() / 2 - spacing / 2 and (np.diff(found) < spacing).all()
     assert found[0] > depth.max() - spacing / 2 and len(np.unique(points, axis=0)) == len(points)
     assert {"left", "right"} == {"left" if x < 130 else "right" for x, _ in points}, "each thick part has some"
+
+
+def test_equally_deep_points_come_in_the_same_order_wherever_the_memory_lies():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        mask = np.zeros((70, 190), np.uint8)
+        cv2.ellipse(mask, (95, 35), rng.integers(10, 90, 2).tolist(), float(rng.uniform(0, 180)), 0, 360, 1, cv2.FILLED)
+        region, kept = Region.from_mask(mask), []
+        for size in range(20):
+            kept.append((bytearray(7 + 13 * size), deep_points(region, 2).tolist()))
+        assert all(points == kept[0][1] for _, points in kept)
