@@ -1,52 +1,69 @@
-"""engine=ray on a real cluster of two nodes, started here: the same bytes as one process, and errors as they are."""
+"""engine=ray on a real cluster of two nodes, from the command line: the bytes of one process, and errors as they are.
+
+Ray lives in processes of its own here: what it leaves behind in one can end it long after its tests.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from data_gen.config import plan_run
 from data_gen.pipeline import generate
 from tests.unit.data_gen.inputs import tree
 
+pytest.importorskip("ray")
 pytestmark = pytest.mark.e2e
 OPTIONS = {"source": "scenes", "count": 40, "size": 160, "recipe": ["listing", "qa"], "untagged": True}
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
-    ray.init(address=nodes.address, log_to_driver=False)
-    assert sum(node["Alive"] for node in ray.nodes()) == 2
-    yield nodes
-    ray.shutdown()
-    nodes.shutdown()
+def address():
+    script = Path(__file__).with_name("ray_cluster.py")
+    nodes = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield nodes.stdout.readline().strip()
+    nodes.communicate("")
+    assert nodes.returncode == 0
 
 
-def test_two_nodes_write_what_one_process_writes(cluster, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # relative paths mean the same on every node
-    summary = generate({**OPTIONS, "engine": "ray", "workers": 2, "block_images": 4, "out": "ray/out"})
-    assert summary["images"] == 40 and not summary["rejected"]
+def on_ray(address, folder, **options):
+    """Exit status and everything printed by a run that is started in `folder`."""
+    words = {**OPTIONS, "engine": "ray", "address": address, "workers": 2, "block_images": 4, **options}
+    command = [sys.executable, "-m", "data_gen", *(f"{key}={json.dumps(value)}" for key, value in words.items())]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    return done.returncode, done.stdout
+
+
+def test_two_nodes_write_what_one_process_writes(address, tmp_path, monkeypatch):
+    code, text = on_ray(address, tmp_path, out="ray/out")  # a relative path means the same on every node
+    assert code == 0 and "from 40 images" in text, text
+    monkeypatch.chdir(tmp_path)
     generate({**OPTIONS, "out": "one/out"})
     assert tree(tmp_path / "ray" / "out") == tree(tmp_path / "one" / "out")
 
 
-def test_a_run_is_resumed_by_another_engine(cluster, tmp_path):
-    first = generate({**OPTIONS, "limit": 10, "out": tmp_path / "out"})
-    assert first["images"] == 10
-    generate({**OPTIONS, "engine": "ray", "workers": 2, "out": tmp_path / "out"})
+def test_a_run_is_resumed_by_another_engine(address, tmp_path):
+    assert generate({**OPTIONS, "limit": 10, "out": tmp_path / "out"})["images"] == 10
+    code, text = on_ray(address, tmp_path, out="out")
+    assert code == 0, text
     generate({**OPTIONS, "out": tmp_path / "whole" / "out"})
     assert tree(tmp_path / "out") == tree(tmp_path / "whole" / "out")
 
 
-def test_a_node_without_the_folder_says_so(cluster, tmp_path):
-    run = plan_run({**OPTIONS, "engine": "ray", "out": tmp_path / "absent"})
-    with pytest.raises(OSError, match=r"does not see 'absent'.*all nodes share"):
-        list(run.engine.entries(run, run.source.refs()))
+def test_what_stops_a_stage_comes_out_as_it_was_raised(address, tmp_path):
+    served = {"annotator": "openai_compatible", "model": "m", "max_retries": 0, "base_url": "http://127.0.0.1:9/v1"}
+    code, text = on_ray(address, tmp_path, out="out", **served)  # nothing listens on the discard port
+    assert code == 2 and "error: http://127.0.0.1:9/v1: the last 10 requests got no answer" in text, text
+    assert "Traceback" not in text
 
 
-def test_what_stops_a_stage_comes_out_as_it_was_raised(cluster, tmp_path):
-    options = {**OPTIONS, "engine": "ray", "annotator": "openai_compatible", "model": "m", "max_retries": 0}
-    with pytest.raises(OSError, match=r"127\.0\.0\.1:9"):  # nothing listens on the discard port
-        generate({**options, "base_url": "http://127.0.0.1:9/v1", "out": tmp_path / "out"})
+def test_a_node_without_the_folder_says_so(address, tmp_path):
+    program = (
+        "from data_gen.config import plan_run\n"
+        f"run = plan_run({ {**OPTIONS, 'engine': 'ray', 'address': address, 'out': 'absent'}!r})\n"
+        "try: list(run.engine.entries(run, run.source.refs()))\n"
+        "except OSError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert "does not see 'absent'" in done.stdout and "all nodes share" in done.stdout, done.stderr[-2000:]
