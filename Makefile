@@ -4,7 +4,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test soak check bench gpu clean
+.PHONY: install demo test soak check bench gpu clean
+
+install: $(INSTALLED)       ## everything, into .venv
 
 demo: $(INSTALLED)          ## tag photos, make data, train a small model, measure it, ask it: demo_out/index.html
 	$(BIN)/python scripts/demo.py
@@ -21,7 +23,7 @@ check: $(INSTALLED)         ## style, types, and which package may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED)         ## speed, as ratios measured in one run: benchmarks/*.json
+bench: $(INSTALLED)         ## speed, as ratios measured in one run: scripts/results/bench_cpu.json
 	$(BIN)/python scripts/bench.py
 
 gpu:                        ## what a GPU changes, checked and timed with the packages already installed

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import os
+import re
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
-from data_gen.annotators import ANNOTATORS
-from data_gen.config import DataGenConfig
-from data_gen.engines import ENGINES
-from data_gen.recipes import RECIPES
-from data_gen.sources import SOURCES
-from data_gen.writers import WRITERS
+from data_gen.config import PLUG_INS, DataGenConfig
+from data_gen.journal import JOURNAL
 from llava_som.config_file import describe_options, read_options
 from llava_som.interrupts import orderly_stop
+from llava_som.marks.presets import PRESETS, Preset
 from llava_som.registry import Registry
 
 EXAMPLES = (
@@ -39,25 +39,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(help_text() + "\n")
         return 0
     log_above_progress()
+    options: dict[str, Any] = {}
     try:
         with orderly_stop():
             from data_gen.pipeline import generate  # the imaging libraries are not needed for --help
 
-            summary = generate(options := read_options(words), show_progress=True)
+            options = read_options(words)
+            summary = generate(options, show_progress=True)
     except (ValueError, ImportError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except OSError as error:  # a full disk, a folder that may not be written, a checkpoint that is not there
-        sys.stderr.write(f"error: {error}\nWhat is finished is kept; once this is mended the same command goes on.\n")
+        kept = "What is finished is kept; once this is mended the same command goes on.\n"
+        sys.stderr.write(f"error: {error}\n{kept if has_finished(options) else ''}")
         return 2
     except KeyboardInterrupt as stop:
-        sys.stderr.write("Stopped. What is finished is kept; the same command goes on from here.\n")
+        kept = " What is finished is kept; the same command goes on from here."
+        sys.stderr.write(f"Stopped.{kept if has_finished(options) else ''}\n")
         return (*stop.args, 130)[0]
     if "sampled" in summary:
         sys.stdout.write(estimate_report(summary) + "\n")
         return 0
     sys.stdout.write(report(summary, str(options["out"])) + "\n")
     return 0 if summary["records"] else 1
+
+
+def has_finished(options: Mapping[str, Any]) -> bool:
+    """Whether the run that was broken off left something in its folder."""
+    return not options.get("dry_run") and os.path.exists(os.path.join(str(options.get("out")), JOURNAL))
 
 
 class CurrentStderr(logging.StreamHandler):
@@ -81,11 +90,29 @@ def log_above_progress() -> None:
 
 
 def help_text() -> str:
-    """Usage, the options of the run, then every plug-in with its own options, and examples."""
+    """Usage, the options of the run, then those of presets and of every plug-in, and examples."""
     usage = "python -m data_gen [recipe.yaml] source=NAME out=FOLDER [key=value ...]"
     run_options, examples = describe_options(DataGenConfig, usage, EXAMPLES).split("\n\nexamples:")
-    kinds = (describe_plug_ins(registry) for registry in (SOURCES, RECIPES, ANNOTATORS, ENGINES, WRITERS))
-    return "\n\n".join([run_options, *kinds, f"examples:{examples}"])
+    kinds = map(describe_plug_ins, PLUG_INS.values())
+    return "\n\n".join([run_options, describe_marks(), *kinds, f"examples:{examples}"])
+
+
+def describe_marks() -> str:
+    """Every field of a preset: what the docstring of `Preset` says about it, and its values."""
+    entries = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", Preset.__doc__ or "", re.MULTILINE)
+    meanings = {name: " ".join(text.split()).replace("None", "null") for name, text in entries}
+    lines = ["fields of a preset (marks.FIELD=value changes one of the chosen preset):"]
+    for field in dataclasses.fields(Preset):
+        if field.name != "name":
+            lines.append(f"  marks.{field.name}  {meanings[field.name]} ({in_presets(field.name)})")
+    return "\n".join(lines)
+
+
+def in_presets(field: str) -> str:
+    """The value of a field in each preset, as one writes it; once where all have the same."""
+    values = {name: json.dumps(getattr(preset, field)) for name, preset in PRESETS.items()}
+    distinct = {*values.values()}
+    return ", ".join(distinct if len(distinct) == 1 else (f"{name} {value}" for name, value in values.items()))
 
 
 def describe_plug_ins(registry: Registry) -> str:

@@ -49,7 +49,7 @@ def dataset_card(run: Run, summary: Mapping[str, Any], writers: Sequence[Writer]
     sections = [
         "---\n" + as_yaml(front_matter(name, config.license, summary["records"], writers)) + "---",
         f"# {name}",
-        f"Images with numbered marks on their regions (Set-of-Mark) and {summary['records']:,} conversations about the "
+        f"Images with numbered marks on their regions (Set-of-Mark) and {conversations(summary['records'])} about the "
         f"marks, made by llava_som {llava_som.__version__}. Regions: `{identity['source']['name']}`; asked: "
         f"{', '.join(f'`{recipe}`' for recipe in recipes)}; answered by: `{identity['annotator']['name']}`.",
         *([_TWINS] if run.config.twins else []),
@@ -90,11 +90,17 @@ def front_matter(name: str, license_text: str, records: int, writers: Sequence[W
     }
 
 
+def conversations(count: int) -> str:
+    """How many there are, in words: "1 conversation", "1,200 conversations"."""
+    return f"{count:,} conversation{'s' * (count != 1)}"
+
+
 def numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The counts that a reader asks for first."""
     return {
         "images tried": summary["images"],
         "conversations": summary["records"],
+        **({"of them untagged twins": twins} if (twins := summary["untagged_twins"]) else {}),
         **{f"conversations of `{recipe}`": count for recipe, count in summary["records_by_recipe"].items()},
         "marks": summary["marks"],
         "marks an image": spread(summary["marks_per_image"]),
@@ -131,7 +137,7 @@ def loading(name: str, writers: Sequence[Writer]) -> str:
 
 
 def options(run: Run, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity as the options that give it: plug-ins by name, their fields beside them.
+    """The identity as the options that give it, plug-ins by name and their fields beside them; and how many images.
 
     Plug-ins that share an option share its value. Where theirs differ, nobody gave one and each has its own default.
     """
@@ -150,6 +156,7 @@ def options(run: Run, identity: Mapping[str, Any]) -> dict[str, Any]:
         "annotator": identity["annotator"]["name"],
         "preset": run.config.preset,
         "marks": run.config.marks,
+        "count": getattr(run.source, "count", None),  # of a source that draws; a run may go on with more
         "limit": run.config.limit,
         "formats": list(run.config.formats),
         **fields,

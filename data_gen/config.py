@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from data_gen.annotators import ANNOTATORS
 from data_gen.annotators.base import Annotator
+from data_gen.annotators.ground_truth import A_MODEL_CAN, GroundTruthAnnotator
 from data_gen.engines import ENGINES
 from data_gen.engines.base import Engine
 from data_gen.recipes import RECIPES
@@ -27,9 +28,16 @@ from data_gen.writers import WRITERS
 from data_gen.writers.base import Writer
 from llava_som.config_file import option, parse_options
 from llava_som.marks.presets import PRESETS, Preset, get_preset
-from llava_som.registry import closest_match_message
+from llava_som.registry import Registry, closest_match_message
 
 P = TypeVar("P")
+PLUG_INS: dict[str, Registry[Any]] = {
+    "source": SOURCES,
+    "recipe": RECIPES,
+    "annotator": ANNOTATORS,
+    "engine": ENGINES,
+    "formats": WRITERS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +50,9 @@ class DataGenConfig:
     annotator: str = option("ground_truth", help="who answers")
     preset: str = option("clear", help=f"how marks look: {', '.join(sorted(PRESETS))}")
     marks: dict[str, Any] = option(
-        factory=dict, help="fields of the preset to change: marks.draw=[mark,mask] marks.numbering=shuffled"
+        factory=dict,
+        help="fields of the preset to change: marks.draw=[mark,mask] marks.numbering=shuffled; "
+        "preset=NAME chooses a whole one",
     )
     seed: int = option(0, help="the same seed gives the same bytes")
     limit: int | None = option(None, help="only the first N images; raise it later to extend the run")
@@ -145,13 +155,16 @@ def plan_run(options: Mapping[str, Any]) -> Run:
 
     Raises:
         ValueError: an unknown key, plug-in, preset or preset field (with the closest match), a missing or
-            ill-typed value.
+            ill-typed value, or parts that do not work together.
     """
     if "source" not in options:
         raise ValueError(f"The option 'source' is required: source=... ({', '.join(SOURCES.names())}).")
     options = dict(options)
+    for key, registry in PLUG_INS.items():
+        if key in options and options[key] is None:
+            raise ValueError(f"{key}= needs a value: {', '.join(registry.names())}.")
     for key in ("recipe", "formats"):  # one name needs no brackets
-        if isinstance(options.get(key), str):
+        if not isinstance(options.get(key, []), (list, tuple)):
             options[key] = [options[key]]
     recipe_classes = {str(name): RECIPES.get(str(name)) for name in options.get("recipe", ["listing"])}
     writer_classes = [WRITERS.get(str(name)) for name in options.get("formats", [])]
@@ -163,7 +176,7 @@ def plan_run(options: Mapping[str, Any]) -> Run:
     config = build(DataGenConfig, options)
     if "cache" in field_names(annotator_class) and options.get("cache") is None:
         options["cache"] = config.out / "answers"
-    return Run(
+    run = Run(
         config=config,
         source=build(source_class, options),
         recipes={name: build(recipe_class, options) for name, recipe_class in recipe_classes.items()},
@@ -172,14 +185,51 @@ def plan_run(options: Mapping[str, Any]) -> Run:
         preset=changed_preset(config.preset, config.marks),
         writers=tuple(build(writer_class, options) for writer_class in writer_classes),
     )
+    refuse_what_cannot_work(run)
+    return run
 
 
-def refuse_unknown(options: Iterable[str], known: Iterable[str]) -> None:
-    """A ValueError for a key that nothing declares, with the closest one that something does."""
+def refuse_what_cannot_work(run: Run) -> None:
+    """A ValueError where the text would speak of what no picture shows, or every image would be rejected."""
+    if "mark" not in run.preset.draw:
+        drawn = ",".join(run.preset.draw)
+        raise ValueError(
+            f"marks.draw=[{drawn}]: what is written speaks of tags, and none would be drawn. "
+            f"Write marks.draw=[mark,{drawn}]; only `llava-som tag` draws without tags."
+        )
+    source, annotator = run.config.source, run.config.annotator
+    for name, recipe in run.recipes.items():
+        if recipe.needs == "traces" and not run.source.has_traces:
+            able = ", ".join(other for other in SOURCES.names() if SOURCES.get(other).has_traces)
+            raise ValueError(
+                f"recipe={name} tells where marks will go, which source={source} does not know. Use source={able}."
+            )
+        if recipe.needs == "names" and not run.source.has_names and isinstance(run.annotator, GroundTruthAnnotator):
+            able = ", ".join(other for other in SOURCES.names() if SOURCES.get(other).has_names)
+            raise ValueError(
+                f"recipe={name} needs names for annotator={annotator}, and source={source} has none: "
+                f"{A_MODEL_CAN}; or use source={able}."
+            )
+
+
+def refuse_unknown(options: Iterable[str], known: Iterable[str], kind: str = "option") -> None:
+    """A ValueError for a key that nothing chosen declares: what else declares it, or the closest one that is known."""
     known = set(known)
     for key in options:
-        if key not in known:
-            raise ValueError(closest_match_message("option", key, known))
+        if key in known:
+            continue
+        if owners := owners_of(key):
+            raise ValueError(f"Unknown {kind} {key!r} (it belongs to {owners}). Allowed: {', '.join(sorted(known))}.")
+        raise ValueError(closest_match_message(kind, key, known))
+
+
+def owners_of(key: str) -> str:
+    """The plug-ins that declare a key, as in "source=boxes, coco or recipe=qa"; "" when none does."""
+    owners = {
+        kind: [name for name in registry.names() if key in field_names(registry.get(name))]
+        for kind, registry in PLUG_INS.items()
+    }
+    return " or ".join(f"{kind}={', '.join(names)}" for kind, names in owners.items() if names)
 
 
 def build(plug_in: type[P], options: Mapping[str, Any]) -> P:

@@ -7,18 +7,20 @@ cut off.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
+JOURNAL = "records.jsonl"  # its name in an output folder
 
 
 class Journal:
     """An append-only file of entries `{"id": ..., ...}`; of two entries with one id the later counts.
 
     Args:
-        path: the file, usually records.jsonl; created when absent.
+        path: the file; created when absent.
         identity: what decides the output of the run, as JSON values.
 
     Raises:
@@ -78,12 +80,14 @@ class Journal:
 
     def _check_identity(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
         there, here = flattened(found), flattened(wanted)
-        for key in sorted(there.keys() | here.keys()):
-            if there.get(key) != here.get(key):
-                raise ValueError(
-                    f"{self.path.parent} holds a run with another {key}: {there.get(key)} there, {here.get(key)} here. "
-                    "Choose another out=, or delete the folder."
-                )
+        differing = [key for key in there.keys() | here.keys() if there.get(key) != here.get(key)]
+        if not differing:
+            return
+        differing.sort(key=lambda key: (not re.fullmatch(r"\w+\.name", key), key))  # what is another plug-in altogether
+        first = [f"another {key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:2]]
+        raise ValueError(
+            f"{self.path.parent} holds a run with {', and '.join(first)}. Choose another out=, or delete the folder."
+        )
 
 
 def line_of(entry: Entry) -> bytes:

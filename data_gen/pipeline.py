@@ -9,6 +9,7 @@ over processes or a cluster, writes the same bytes as one that was not.
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ from data_gen.config import Run, plan_run
 from data_gen.duplicates import near_duplicates
 from data_gen.engines.processes import batched, in_processes
 from data_gen.estimate import estimate
-from data_gen.journal import Entry, Journal
+from data_gen.journal import JOURNAL, Entry, Journal
 from data_gen.lock import sole_writer
 from data_gen.requests import Rejected
 from data_gen.sources.base import FileSource, ImageRef, RegionSource
@@ -33,7 +34,6 @@ from llava_som.viewer.static import write_page
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 60
-JOURNAL = "records.jsonl"
 LISTS = ("data.json", "eval.jsonl", "rejects.jsonl", "summary.json", "index.html", "README.md")
 OUTPUTS = ("images", "clean", "parquet", "shards", *LISTS)
 
@@ -56,6 +56,7 @@ def generate(options: Mapping[str, Any], show_progress: bool = False) -> dict[st
     refs = list(run.source.refs())[: run.config.limit]
     if run.config.dry_run:
         return estimate(run, refs)
+    refuse_unwritable(out)
     with sole_writer(out):
         return finish(run, refs, show_progress)
 
@@ -71,6 +72,9 @@ def finish(run: Run, refs: Sequence[ImageRef], show_progress: bool) -> dict[str,
     with closing(run.engine.entries(run, todo)) as made:
         for entry in with_progress(made, len(todo), "marking", show_progress):
             journal.append(entry)
+    if others := len(journal.entries.keys() - {ref.id for ref in refs}):
+        told = "%d images of earlier runs are not among the %d of this one: they stay in %s, but not in the lists."
+        logger.warning(told, others, len(refs), JOURNAL)
     journal.put_in_order([ref.id for ref in refs])
     entries = [journal.entries[ref.id] for ref in refs]
     summary = write_lists(run, entries)
@@ -87,6 +91,17 @@ def refuse_foreign_files(out: Path) -> None:
     for name in OUTPUTS:
         if (out / name).exists():
             raise ValueError(f"{out / name}: is there already, and not from a run of this tool. Choose another out=.")
+
+
+def refuse_unwritable(out: Path) -> None:
+    """A ValueError where a new run cannot make its folder or a file in it."""
+    if (out / JOURNAL).exists():  # what keeps a run from going on says so itself
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise ValueError(f"out={out}: cannot be written ({error.strerror}). Choose another out=.") from None
 
 
 def is_finished(run: Run, ref: ImageRef, entry: Entry | None) -> bool:

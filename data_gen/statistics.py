@@ -24,9 +24,13 @@ WORDS_OF_A_NAME = 5  # a longer item is a description, and nearly every one is a
 
 @dataclass
 class Statistics:
-    """Counters over journal entries. Marks and regions are counted where the image gave at least one sample."""
+    """Counters over journal entries. Marks and regions are counted where the image gave at least one sample.
+
+    An untagged twin is one more record; what it says is counted on the tagged image alone.
+    """
 
     images: int = 0
+    untagged_twins: int = 0
     regions_without_mark: int = 0
     marks_per_image: Counter[int] = field(default_factory=Counter)
     words_per_item: Counter[int] = field(default_factory=Counter)
@@ -53,7 +57,9 @@ class Statistics:
         self.reasons_without_mark.update(without_numbers(region["reason"]) for region in record["skipped"])
         for sample in entry["samples"]:
             self.recipes[sample["recipe"]] += 1
-            if sample["image"] == entry["image"]:  # an untagged twin says the same once more
+            if sample["image"] != entry["image"]:  # it says the same once more
+                self.untagged_twins += 1
+            else:
                 for turn in sample["conversations"]:
                     if turn["from"] == "gpt":
                         self._add_listing(turn["value"], names)
@@ -81,6 +87,7 @@ class Statistics:
         return {
             "images": self.images,
             "records": self.recipes.total(),
+            "untagged_twins": self.untagged_twins,
             "records_by_recipe": by_count(self.recipes),
             "marks": sum(marks * images for marks, images in self.marks_per_image.items()),
             "marks_per_image": distribution(self.marks_per_image),

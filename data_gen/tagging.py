@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.card import shareable
-from data_gen.config import build, changed_preset, described, field_names
+from data_gen.config import build, changed_preset, described, field_names, refuse_unknown
 from data_gen.engines.processes import batched, in_processes
-from data_gen.journal import Entry
+from data_gen.journal import JOURNAL, Entry
 from data_gen.lock import sole_writer
-from data_gen.pipeline import JOURNAL, are_current, with_progress
+from data_gen.pipeline import are_current, with_progress
 from data_gen.sources import SOURCES
 from data_gen.sources.base import FileSource, ImageRef
 from data_gen.stages import empty_entry, output_name, reject_image
@@ -28,7 +28,6 @@ from llava_som.images import STORED_FORMATS, resolve_inside
 from llava_som.marks.marker import MarkedImage, mark_image
 from llava_som.marks.presets import PRESETS, Preset
 from llava_som.marks.record import MarkRecord, sidecar_path
-from llava_som.registry import closest_match_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class TagConfig:
     """Options of tagging itself; the others are the source's."""
 
     preset: str = option("clear", help=f"how marks look: {', '.join(sorted(PRESETS))}")
-    marks: dict[str, Any] = option(factory=dict, help="fields of the preset to change")
+    marks: dict[str, Any] = option(factory=dict, help="fields of the preset to change; preset=NAME chooses a whole one")
     seed: int = option(0, help="goes to the source where it declares one, and into the sidecars")
     force: bool = option(False, help="mark again what an earlier call with the same options has marked")
     workers: int = option(1, help="processes; the output does not depend on it")
@@ -99,9 +98,7 @@ def file_source(name: str, images: Path, options: Mapping[str, Any]) -> FileSour
             f"source={name} makes its own images, there is nothing to tag. Use `llava-som synth source={name}`."
         )
     known = (field_names(source_class) - {"images"}) | field_names(TagConfig)
-    for key in options:
-        if key not in known:
-            raise ValueError(closest_match_message(f"option of source={name}", key, known))
+    refuse_unknown(options, known, f"option of source={name}")
     return build(source_class, {**options, "images": images})
 
 

@@ -14,6 +14,7 @@ _EXPORTS = {
     "LlavaSomConfig": "llava_som.auto",
     "LlavaSomForConditionalGeneration": "llava_som.auto",
     "LlavaSomProcessor": "llava_som.auto",
+    "Region": "llava_som.marks",
     "TimmTowerConfig": "llava_som.vision.timm",
     "answer": "llava_som.inference",
     "load_assistant": "llava_som.inference",

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from llava_som import __version__
+
 app = typer.Typer(
     name="llava-som",
     help="LLaVA-style models with Set-of-Mark: tag images, make data, train, evaluate, ask.",
@@ -26,6 +28,21 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto is cuda where there is a GPU.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 ...; auto is bfloat16 on a GPU, float32 on a CPU.")]
 Attention = Annotated[str, typer.Option(help="sdpa, eager, flash_attention_2 ...; auto leaves it to transformers.")]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"llava-som {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands have in common."""
 
 
 @app.command(
@@ -46,8 +63,9 @@ def tag(
 ) -> None:
     """Draw numbered tags on images; writes each tagged image and <name>.marks.json beside it.
 
-    Further words are key=value: any option of the source, workers=N, and marks.FIELD=... to change the preset. What
-    an earlier call has marked with the same options is kept, unless the image file is newer.
+    Further words are key=value: any option of the source, workers=N, and marks.FIELD=... to change the preset
+    (`llava-som synth --help` lists both). What an earlier call has marked with the same options is kept, unless the
+    image file is newer.
     """
     from llava_som.config_file import read_options
     from llava_som.interrupts import orderly_stop
@@ -155,7 +173,7 @@ def convert(
     print(f"{source} -> {target} ({to}, {dtype})")
 
 
-@app.command()
+@app.command(epilog="Example: llava-som doctor")
 def doctor() -> None:
     """Say what this machine can run, and the pip line for what is missing."""
     from llava_som.doctor import print_report

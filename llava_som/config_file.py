@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def parse_options(config_class: type[C], options: dict[str, Any]) -> C:
                 f"The option {name!r} is required: {name}=... ({field.metadata.get('help', 'see --help')})."
             )
     hints = typing.get_type_hints(config_class)
-    return config_class(**{key: _checked(key, value, hints[key]) for key, value in options.items()})
+    return config_class(**{key: _checked(fields[key], value, hints[key]) for key, value in options.items()})
 
 
 def describe_options(config_class: type, usage: str, examples: Sequence[str]) -> str:
@@ -136,14 +137,49 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return _scientific(content)
 
 
-def _checked(key: str, value: Any, hint: Any) -> Any:
+def _checked(field: dataclasses.Field[Any], value: Any, hint: Any) -> Any:
+    """The value as the type it is to have; where a list is wanted, a single plain value is a list of one."""
+    key, form = field.name, _form(hint)
+    if form is list and isinstance(value, (str, int, float, Path)):
+        value = [value]
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
+        if value is None:
+            raise ValueError(f"{key}= needs a value: {field.metadata.get('help', 'see --help')}.") from None
         advice = f""" If it is meant as text: {key}='"{value}"'""" if _would_be_text(value, hint) else ""
-        raise ValueError(f"{key}={value!r}: {error.errors()[0]['msg']}.{advice}") from None
+        problem = _misshapen(field, value, form) or f"{error.errors()[0]['msg']}."
+        raise ValueError(f"{key}={value!r}: {problem}{advice}") from None
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
         return value
+
+
+def _form(hint: Any) -> Any:
+    """What a hint is at its outside: list (any number of values), a tuple of the wanted types, dict, or the hint.
+
+    An alternative to None is that alternative.
+    """
+    kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind in (typing.Union, types.UnionType):
+        others = [part for part in parts if part is not type(None)]
+        return _form(others[0]) if len(others) == 1 else hint
+    if kind is tuple and parts and Ellipsis not in parts:
+        return parts
+    return list if kind in (list, tuple) else kind
+
+
+def _misshapen(field: dataclasses.Field[Any], value: Any, form: Any) -> str | None:
+    """What to write instead of a value that is not even the mapping or the list that is wanted."""
+    key = field.name
+    if form is dict and not isinstance(value, dict):
+        return f"takes values by name. Write {key}.NAME=value ({field.metadata.get('help', 'see --help')})."
+    if form is list and not isinstance(value, (list, tuple)):
+        return f"takes a list. Write {key}=[...]."
+    if isinstance(form, tuple) and (not isinstance(value, (list, tuple)) or len(value) != len(form)):
+        types_of_parts = [getattr(part, "__name__", part) for part in form]
+        example = field.default if isinstance(field.default, tuple) else types_of_parts
+        return f"takes {len(form)} values. Write {key}=[{', '.join(map(str, example))}]."
+    return None
 
 
 def _would_be_text(value: Any, hint: Any) -> bool:

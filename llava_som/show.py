@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import webbrowser
+from collections import Counter, defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
 
-from llava_som.images import open_image
+from llava_som.images import STORED_FORMATS, open_image, write_image
 from llava_som.marks.record import MarkRecord
 
 
@@ -40,7 +42,8 @@ def show_dataset(
     from llava_som.viewer.server import Viewer
 
     with Viewer(dataset, host, port) as viewer:
-        console.print(f"{len(dataset):,} records of {dataset.name}: {viewer.url}  (Ctrl-C ends it)", soft_wrap=True)
+        records = f"{len(dataset):,} record{'s' * (len(dataset) != 1)}"
+        console.print(f"{records} of {dataset.name}: {viewer.url}  (Ctrl-C ends it)", soft_wrap=True)
         if open_browser:
             webbrowser.open(viewer.url)
         try:
@@ -82,7 +85,11 @@ def show_samples(path: Path, model: str, image_root: Path | None, count: int) ->
 
 
 def show_marks(sidecar: Path, clean_image: Path | None = None, out: Path | None = None) -> None:
-    """Print a sidecar as a table; with `clean_image` and `out`, draw its marks on that image again."""
+    """Print a sidecar as a table; with `clean_image` and `out`, draw its marks on that image again.
+
+    Raises:
+        ValueError: only one of the two; an `out` that is no .jpg or .png; no sidecar, or one of another image.
+    """
     record = MarkRecord.load(sidecar)
     console = Console(markup=False)  # names and paths may hold brackets
     table = Table("tag", "name", "box x y w h", "visible px", "tag at", "source", title=f"{record.image} {record.size}")
@@ -91,10 +98,31 @@ def show_marks(sidecar: Path, clean_image: Path | None = None, out: Path | None 
         point = " ".join(str(value) for value in mark.point_xy)
         table.add_row(mark.label, mark.category or "", box, str(mark.area_visible), point, mark.source)
     console.print(table)
-    for skipped in record.skipped:
-        console.print(f"skipped: {skipped.category or skipped.region_id or 'region'}: {skipped.reason}", style="dim")
+    for line in skipped_lines(record):
+        console.print(line, style="dim")
     if (clean_image is None) != (out is None):
         raise ValueError("To draw the marks again give both --clean-image and --out.")
     if clean_image is not None and out is not None:
-        record.redraw(open_image(clean_image)).save(out)
+        suffix = out.suffix.lower().replace(".jpeg", ".jpg")
+        if suffix not in STORED_FORMATS:
+            raise ValueError(f"{out}: a marked image is written as .jpg or .png.")
+        encoded = io.BytesIO()
+        write_image(record.redraw(open_image(clean_image)), encoded, suffix)  # as it was written the first time
+        out.write_bytes(encoded.getvalue())
         console.print(f"written: {out}")
+
+
+def skipped_lines(record: MarkRecord) -> list[str]:
+    """Why regions have no mark: a line a reason, with the names of the regions that share it."""
+    regions_of = defaultdict(list)
+    for skipped in record.skipped:
+        regions_of[skipped.reason].append(skipped)
+    lines = []
+    for reason, regions in regions_of.items():
+        if len(regions) == 1:
+            which = regions[0].category or regions[0].region_id or "region"
+        else:
+            names = Counter(region.category or "without a name" for region in regions)
+            which = f"{len(regions)} regions ({', '.join(f'{count} {name}' for name, count in names.most_common())})"
+        lines.append(f"skipped: {which}: {reason}")
+    return lines

@@ -18,9 +18,10 @@ EXAMPLES = (
 
 def report_text(config: MixConfig, summary: Mapping[str, Any]) -> str:
     """What came out, in a few lines."""
-    from data_gen.mix.run import missing_lines
+    from data_gen.mix.run import missing_lines, plural
 
-    lines = [f"{summary['records']:,} records: {config.out}   (train with image_root={summary['image_root']})"]
+    records = plural(summary["records"], "record")
+    lines = [f"{records}: {config.out}   (train with image_root={summary['image_root']})"]
     for file in summary["files"]:
         parts = [f"{file['mixed']:,} from {file['path']}: {file['read']:,} read"]
         parts += [f"{file[key]:,} {key.replace('_', '-')}" for key in ("text_only", "missing", "rejected") if file[key]]
@@ -28,7 +29,12 @@ def report_text(config: MixConfig, summary: Mapping[str, Any]) -> str:
     if any(file["rejected"] for file in summary["files"]):
         lines.append(f"  rejected, each with its reason: {config.beside('rejects.jsonl')}")
     if summary["renamed_ids"]:
-        lines.append(f"  {summary['renamed_ids']:,} ids occurred before and were numbered: <id>#2 ...")
+        lines.append(f"  {plural(summary['renamed_ids'], 'id')} occurred before, numbered now: <id>#2 ...")
+    if stored := sum(file["inside_parquet"] for file in summary["files"]):
+        lines.append(
+            f"  {plural(stored, 'record')} read with images inside parquet, named <file>.parquet#<row>, which only our "
+            "training reads; for other programs mix the data.json beside parquet/"
+        )
     return "\n".join(lines + missing_lines(config, summary["files"]))
 
 

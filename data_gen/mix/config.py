@@ -19,7 +19,10 @@ SUFFIXES = (".json", ".jsonl", ".parquet")
 class MixFile:
     """One file of the mix."""
 
-    path: str = option(help="a .json, .jsonl or .parquet file, or a folder of .parquet files")
+    path: str = option(
+        help="a .json, .jsonl or .parquet file, or a folder of .parquet files; images inside parquet stay there, named "
+        "<file>.parquet#<row>, which only our training reads: for other programs mix the data.json beside it"
+    )
     image_root: str | None = option(None, help="folder that its image paths start from; default: its own folder")
     weight: float = option(1.0, help="1: each record once; 0.5: a seeded half of them; 2.5: all twice and half again")
     limit: int | None = option(None, help="only its first N records")
@@ -42,6 +45,7 @@ class MixConfig:
 
     files: tuple[MixFile, ...] = option(help="paths, or {path, image_root, weight, limit} each")
     out: Path = option(help="the file to write: .json, .jsonl or .parquet (images as paths)")
+    overwrite: bool = option(False, help="replace out where it exists")
     image_root: Path | None = option(
         None, help="folder that the mix's image paths start from; default: the deepest one that holds all image roots"
     )
@@ -83,6 +87,8 @@ class MixConfig:
 def read_config(options: Mapping[str, Any]) -> MixConfig:
     """Options by key as a checked config; a file is a path, or a mapping whose keys are checked like all others."""
     options = dict(options)
+    if isinstance(options.get("files"), str | dict):  # one file needs no brackets
+        options["files"] = [options["files"]]
     if isinstance(options.get("files"), list):
         items = [{"path": item} if isinstance(item, str) else item for item in options["files"]]
         options["files"] = [parse_options(MixFile, item) if isinstance(item, dict) else item for item in items]

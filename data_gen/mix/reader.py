@@ -17,6 +17,8 @@ from llava_som.data.schema import IMAGE_PLACEHOLDER, Message, Sample
 from llava_som.data.sources import load_records
 from llava_som.images import resolve_inside
 
+INSIDE_PARQUET = re.compile(r"(?<=\.parquet)#\d+$")  # the row that holds the image
+
 
 @dataclass
 class FileReport:
@@ -26,6 +28,7 @@ class FileReport:
     image_root: str
     read: int = 0
     text_only: int = 0
+    inside_parquet: int = 0
     rejected: int = 0
     missing: int = 0
     missing_examples: list[str] = field(default_factory=list)
@@ -61,6 +64,7 @@ class FileReader:
                 self._set_missing(record, absent)
                 continue
             self.report.text_only += not images
+            self.report.inside_parquet += any(map(INSIDE_PARQUET.search, sample.images))
             yield llava_form(record, sample, self.ids.unique(sample.id, self.file.path), [path for path, _ in images])
 
     def add(self, record_id: str, file: str | Path, reason: str | Exception) -> None:
@@ -93,7 +97,7 @@ class FileReader:
         """The image's path from the mix's root, and whether it is there."""
         folder, name = os.path.split(image)
         inside, prefix = self._folder(folder)
-        file = os.path.join(inside, re.sub(r"(?<=\.parquet)#\d+$", "", name))
+        file = os.path.join(inside, INSIDE_PARQUET.sub("", name))
         return f"{prefix}{name}", self.config.missing == "keep" or os.path.isfile(file)
 
     def _resolve_folder(self, folder: str) -> tuple[str, str]:

@@ -29,10 +29,12 @@ def mix(config: MixConfig, show_progress: bool = False) -> dict[str, Any]:
         The summary.
 
     Raises:
-        ValueError: a file that cannot be read as a whole; a missing image or repeated id where the config says so.
-            Nothing is written then.
+        ValueError: a file that cannot be read as a whole; a missing image or repeated id where the config says so; an
+            `out` that exists and may not be replaced. Nothing is written then.
         OSError: the disk is full: nothing is written either.
     """
+    if config.out.exists() and not config.overwrite:
+        raise ValueError(f"out={config.out}: exists. Choose another name, or give overwrite=true to replace it.")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     asides = [config.beside("rejects.jsonl"), config.beside("missing.jsonl")]
     ids = UniqueIds(config.duplicate_ids)
@@ -91,14 +93,20 @@ def progress(show: bool) -> Iterator[Callable[[str, Iterable[Any], int | None], 
         yield step
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 record", "1,200 records"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def missing_lines(config: MixConfig, files: Iterable[Mapping[str, Any]]) -> list[str]:
     """What to tell of missing images: how many, of which file, some of them, and where they were looked for."""
     lines = []
     for file in files:
         if file["missing"]:
+            examples = ", ".join(file["missing_examples"]) + " ..." * (file["missing"] > len(file["missing_examples"]))
             lines.append(
-                f"MISSING IMAGES: {file['missing']:,} of {file['read']:,} records of {file['path']} are not in the "
-                f"mix; {file['image_root']} lacks {', '.join(file['missing_examples'])} ..."
+                f"MISSING IMAGES: {file['missing']:,} of {plural(file['read'], 'record')} of {file['path']} left out; "
+                f"{file['image_root']} lacks {examples}"
             )
     if lines and config.missing == "report":
         lines.append(f"They are kept whole in {config.beside('missing.jsonl')}; missing=error refuses such a mix.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from data_gen.requests import Conversation, Tagged
@@ -16,6 +16,7 @@ class Recipe(ABC):
     """Turns a tagged image into a conversation. Subclasses add options as fields."""
 
     transient_fields: ClassVar[frozenset[str]] = frozenset()  # options that do not decide what is written
+    needs: ClassVar[Literal["names", "traces"] | None] = None  # of a source; names only for the annotation's own answer
 
     @abstractmethod
     def conversation(self, tagged: Tagged, rng: Random) -> Conversation:

@@ -3,7 +3,8 @@
 One is drawn for each image, so a model learns the task and not a wording. Two things vary: what the picture is said to
 carry (a number on every object, or on some things and parts of the background) and the form (question, order, request).
 A sentence is drawn only where it is true: one about tags at the centres of things not where tags stand beside them, one
-about every object not where the sidecar knows of one without a tag. Letters and screenshots have their own.
+about every object only in pictures that show nothing but their regions, and there not where the sidecar knows of one
+without a tag. Letters and screenshots have their own.
 """
 
 from __future__ import annotations
@@ -70,6 +71,12 @@ SOME_REGIONS = (
     "Describe the tagged elements in this image item by item; some may belong to the background.",
     "Use the numeric tags as a guide and list everything they mark, in the order of the tags.",
     "The numbers in this image each mark something. Work out what, and report it in numerical order.",
+    "Decode the numbers on this picture for me: what does each one refer to?",
+    "Give a short name to whatever each tag marks, following the numbers upwards.",
+    "I only care about what has been tagged. Name it all, tag after tag.",
+    "With the lowest number first, tell me what each of the marks singles out.",
+    "Make me a key to the numbers in this image: each number together with what it marks.",
+    "Which things were picked out by the numbers here? Go through them in order.",
 )
 
 _LETTER_CENTRES = (
@@ -101,6 +108,9 @@ SOME_REGIONS_LETTERS = (
     "State what each letter drawn on this image refers to, without skipping any.",
     "One after another, what is marked with each of the letters you can see?",
     "Letters label some of the things in this view. Match every letter to its content.",
+    "With the first letter first, tell me what each of the marks singles out.",
+    "Make me a key to the letters in this image: each letter together with what it marks.",
+    "I only care about what has been lettered. Name it all, letter after letter.",
 )
 SCREEN = (
     "Elements of this screen are tagged with {word}s. List what each of them says or shows, in order.",
@@ -120,6 +130,7 @@ FAMILIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("some_regions", "letter"): SOME_REGIONS_LETTERS,
     **{("screen", word): tuple(text.format(word=word) for text in SCREEN) for word in ("number", "letter")},
 }
+ONLY_REGIONS = frozenset({"scenes"})  # sources whose pictures show their regions and nothing else
 _ON_THINGS = frozenset((*_CENTRES, *_UNDER_TAGS, *_LETTER_CENTRES, *_UNDER_LETTERS))
 _WANTS_LINES = re.compile(r"\b(?:lines?|numbered list|list numbers|write down)\b", re.IGNORECASE)
 
@@ -157,7 +168,7 @@ def instructions(family: Family, tags: str, style: str, record: MarkRecord) -> S
     """The sentences of a family that are true of a marked picture.
 
     Args:
-        family: "any" leaves out the sentences about every object where one that is visible got no tag.
+        family: "any" has sentences about every object only where all that the picture shows is tagged.
         tags: what they consist of, "number" or "letter".
         style: "sentence" leaves out the sentences that ask for lines.
         record: the sidecar of the picture.
@@ -165,7 +176,7 @@ def instructions(family: Family, tags: str, style: str, record: MarkRecord) -> S
     families: tuple[str, ...] = ("every_object", "some_regions") if family == "any" else (family,)
     if family == "any" and is_screen(record):
         families = ("screen",)
-    elif family == "any" and any(skipped.area_visible for skipped in record.skipped):
+    elif family == "any" and not shows_tagged_things_only(record):
         families = ("some_regions",)
     sentences = [sentence for name in families for sentence in FAMILIES[name, tags]]
     return [
@@ -174,3 +185,9 @@ def instructions(family: Family, tags: str, style: str, record: MarkRecord) -> S
         if (style == "lines" or not _WANTS_LINES.search(text))
         and (text not in _ON_THINGS or tags_are_on_things(record))
     ]
+
+
+def shows_tagged_things_only(record: MarkRecord) -> bool:
+    """Whether every object in the picture has a tag. No annotation of a photo is known to name all that it shows."""
+    has_no_others = record.origin.get("name") in ONLY_REGIONS
+    return has_no_others and not any(skipped.area_visible for skipped in record.skipped)

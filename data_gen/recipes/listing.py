@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from data_gen.checks.findings import Finding, ListLimits
 from data_gen.checks.wording import shortened
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 class ListingRecipe(ListLimits, CheckedRecipe):
     """One question, one list that names every mark once and in order."""
 
+    needs: ClassVar[Literal["names"]] = "names"
+
     style: Literal["lines", "sentence"] = option(
         "lines", help="lines: an item on each; sentence: 1. person, 2. cat, 3. dog."
     )
     instructions: Literal["any", "every_object", "some_regions"] = option(
-        "any", help="which sentences ask for the list: those that say every object is tagged, or only some regions are"
+        "any",
+        help="which sentences ask for the list: those that say every object is tagged, or that some regions are; "
+        "any: both where nothing else is in the picture (source=scenes), the second for photos",
     )
     examples_file: Path | None = option(
         None, help="LLaVA JSON of tagged pictures with lists of your own, shown instead of the built-in examples"

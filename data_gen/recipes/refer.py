@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from data_gen.checks.dialogue import Exchange
 from data_gen.checks.findings import Finding, ListLimits
@@ -45,6 +45,8 @@ from llava_som.config_file import option
 @dataclass(frozen=True, kw_only=True)
 class ReferRecipe(ListLimits, CheckedRecipe):
     """Tag to description and description to tag, for things that are told apart."""
+
+    needs: ClassVar[Literal["names"]] = "names"
 
     turns: tuple[int, int] = option((1, 6), help="fewest and most questions of a conversation")
     max_words: int = option(16, help="longest description, in words")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from data_gen.recipes import RECIPES
 from data_gen.recipes.base import Recipe
@@ -68,6 +68,8 @@ _CELL = re.compile(r"\[\s*(-?\d+)\s*,\s*(-?\d+)\s*\]")
 @dataclass(frozen=True, kw_only=True)
 class TraceRecipe(Recipe):
     """Where the marks of a video's frame will move; needs source=video."""
+
+    needs: ClassVar[Literal["traces"]] = "traces"
 
     still: Literal["reject", "locate"] = option(
         "reject", help="where nothing moves: reject the picture, or ask where the marks are"

@@ -47,11 +47,15 @@ class RegionSource(ABC):
             change them and go on.
         whole_folders: options that name a folder all of whose files decide what is found.
         image_suffix: how written images are stored unless the run says otherwise: .jpg for photos, .png for drawings.
+        has_names: regions may have names; False: none ever has one.
+        has_traces: regions say where they will be.
     """
 
     transient_fields: ClassVar[frozenset[str]] = frozenset()
     whole_folders: ClassVar[tuple[str, ...]] = ()
     image_suffix: ClassVar[str] = ".jpg"
+    has_names: ClassVar[bool] = True
+    has_traces: ClassVar[bool] = False
 
     @abstractmethod
     def refs(self) -> Sequence[ImageRef]:

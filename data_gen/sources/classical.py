@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,8 @@ from llava_som.marks.region import Region
 @dataclass(frozen=True, kw_only=True)
 class ClassicalSource(FileSource):
     """Segments by colour, no weights needed; the segments have no names."""
+
+    has_names: ClassVar[bool] = False
 
     scales: tuple[float, ...] = option((30.0, 100.0, 300.0), help="Felzenszwalb scales; larger gives larger segments")
     merge_thresholds: tuple[float, ...] = option(

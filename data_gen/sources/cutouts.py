@@ -3,11 +3,12 @@
 Detectors and segmenters have long been trained on such pictures (Dwibedi et al., arXiv 1708.01642; Ghiasi et al.,
 arXiv 2012.07177). What is in the photo itself has no mask and gets no number. A picture depends on the seed, its number
 and the two folders. On Debian, `apt install tuxpaint-stamps-default` brings about 800 cut-outs, nearly all with
-captions, to /usr/share/tuxpaint/stamps.
+captions, to /usr/share/tuxpaint/stamps; what has no short name, or no transparency, is left out of them.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -25,12 +26,13 @@ from llava_som.config_file import option
 from llava_som.images import FORMATS, ImageError, list_images, open_image
 from llava_som.marks.region import Region
 
+logger = logging.getLogger(__name__)
+
 LARGEST = 1024  # long side in pixels of a cut-out in memory; 32 of them are at most 128 MiB
 MOST_ENLARGED = 2.0  # times its own size; a small cut-out stays small instead of becoming a blur
 TRIES = 20  # places tried for one cut-out before it is left out
 SHOWS = 128  # alpha from which a pixel counts as the cut-out's
 
-LONGEST_NAME = 6  # words
 PHRASE_END = re.compile(r"[.!?…:;]+(?:\s|$)|\s*[—–(]")
 ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 NUMBER_AT_END = re.compile(r"\s*\d+$")
@@ -55,7 +57,8 @@ class CutoutSource(RegionSource):
         (0.2, 0.45), help="long side of a cut-out, as a share of the photo's short side"
     )
     rotate: tuple[float, float] = option((-15.0, 15.0), help="turned by an angle between these, in degrees")
-    flip: bool = option(True, help="mirror half of them; say false where cut-outs show letters")
+    max_name_words: int = option(6, help="leave out cut-outs whose caption, up to the first full stop, is longer")
+    flip: bool = option(False, help="mirror half of them; false because cut-outs may show letters")
     min_visible: float = option(0.6, help="the share of each cut-out that later ones may not cover")
     feather: float = option(1.0, help="how softly edges fade into the photo, in pixels")
     jitter: float = option(0.0, help="change brightness, contrast and saturation by up to this share each")
@@ -65,7 +68,7 @@ class CutoutSource(RegionSource):
         for key in ("cutouts", "images"):
             if not getattr(self, key).is_dir():
                 raise ValueError(f"{key}={getattr(self, key)}: no such folder.")
-        for key in ("count", "long_side"):
+        for key in ("count", "long_side", "max_name_words"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}={getattr(self, key)}: has to be at least 1.")
         if self.seed < 0 or self.feather < 0:
@@ -85,7 +88,7 @@ class CutoutSource(RegionSource):
         if not photos:
             raise ValueError(f"images={self.images}: holds no image file.")
         if not self.files:
-            raise ValueError(f"cutouts={self.cutouts}: holds no image file.")
+            raise ValueError(f"cutouts={self.cutouts}: holds no image file with transparency and a short name.")
         paths = [photo.relative_to(self.images) for photo in photos]
         return [ImageRef(f"cutouts-{number:06d}", paths[number % len(paths)]) for number in range(self.count)]
 
@@ -103,15 +106,46 @@ class CutoutSource(RegionSource):
             if out.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{out} lies inside {folder}, which is input. Choose an output folder outside of it.")
 
-    def name(self, file: Path) -> str:
-        """What the cut-out in `file` is called."""
-        caption = self._captions.get(file.relative_to(self.cutouts).as_posix())
-        return name_from(caption_beside(file) if caption is None else caption, file)
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The cut-outs that can be used, in a fixed order."""
+        return tuple(self.names)
 
     @cached_property
-    def files(self) -> tuple[Path, ...]:
-        """The cut-outs, in a fixed order."""
-        return tuple(list_images(self.cutouts))
+    def names(self) -> dict[Path, str]:
+        """What each cut-out is called, in a fixed order. Those that cannot be used are left out, which is logged once.
+
+        Every file is opened for it (800 in about 1.5 s), so that none costs a picture later. Pickling keeps the result:
+        workers do not look again.
+        """
+        names: dict[Path, str] = {}
+        nameless: list[Path] = []
+        unusable: dict[Path, ImageError] = {}
+        for file in list_images(self.cutouts):
+            try:
+                read_cutout(file)
+                name = self._name(file)
+            except ImageError as error:
+                unusable[file] = error
+                continue
+            if name:
+                names[file] = name
+            else:
+                nameless.append(file)
+        said = []
+        if nameless:
+            said.append(f"no name of at most {self.max_name_words} words for {named(nameless)}")
+        if unusable:
+            said.append(f"of no use: {named([*unusable])}, the first because {next(iter(unusable.values()))}")
+        if said:
+            everything = len(names) + len(nameless) + len(unusable)
+            logger.warning("%d of %d cut-outs are left out; %s", everything - len(names), everything, "; ".join(said))
+        return names
+
+    def _name(self, file: Path) -> str:
+        """What the cut-out in `file` is called; "" when its caption is no short name."""
+        caption = self._captions.get(file.relative_to(self.cutouts).as_posix())
+        return name_from(caption_beside(file) if caption is None else caption, file, self.max_name_words)
 
     @cached_property
     def _captions(self) -> dict[str, str]:
@@ -134,11 +168,12 @@ def compose(source: CutoutSource, ref: ImageRef) -> tuple[Image.Image, tuple[Reg
     photo = open_image(ref.path or ref.id, root=source.images)
     photo.thumbnail((source.long_side, source.long_side), Image.Resampling.LANCZOS)
     count = int(rng.integers(source.objects[0], source.objects[1] + 1))
-    chosen = rng.choice(len(source.files), count, replace=count > len(source.files))
+    files = source.files
+    chosen = rng.choice(len(files), count, replace=count > len(files))
     owner = np.full((photo.height, photo.width), -1, np.int32)  # which pasted cut-out each pixel shows
     pasted: list[Path] = []
     areas: list[int] = []
-    for file in (source.files[index] for index in chosen):
+    for file in (files[index] for index in chosen):
         cutout = varied(read_cutout(file), source, min(photo.size), rng)
         mask = np.asarray(cutout.getchannel("A")) >= SHOWS
         place = free_place(mask, owner, source.min_visible * np.array(areas), rng)
@@ -151,7 +186,7 @@ def compose(source: CutoutSource, ref: ImageRef) -> tuple[Image.Image, tuple[Reg
     regions = [
         Region.from_mask(
             owner == index,
-            name=source.name(file),
+            name=source.names[file],
             source="cutouts",
             id=file.relative_to(source.cutouts).as_posix(),
         )
@@ -235,8 +270,10 @@ def read_cutout(file: Path) -> Image.Image:
 
 
 def caption_beside(file: Path) -> str | None:
-    """The first line of <stem>.txt beside a cut-out."""
+    """The first line of <stem>.txt beside a cut-out; Tux Paint's <stem>_mirror.png shares the caption of <stem>.png."""
     text = file.with_suffix(".txt")
+    if file.stem.endswith("_mirror") and not text.exists():
+        text = file.with_name(file.stem.removesuffix("_mirror") + ".txt")
     try:
         with text.open(encoding="utf-8-sig") as lines:
             return lines.readline(1000)
@@ -246,10 +283,17 @@ def caption_beside(file: Path) -> str | None:
         raise ImageError(f"{text}: the caption of {file.name} cannot be read ({error}).") from None
 
 
-def name_from(caption: str | None, file: Path) -> str:
-    """A caption as a name: "A red apple." -> "red apple". One that is no short phrase gives way to the file's name."""
+def name_from(caption: str | None, file: Path, max_words: int) -> str:
+    """A caption as a name: "A red apple." -> "red apple"; "" where it has more than `max_words`.
+
+    Without a word of caption, the file's name is the name.
+    """
     phrase = PHRASE_END.split(" ".join((caption or "").split()), maxsplit=1)[0].strip("\"'“”‘’ .")
     name = ARTICLE.sub("", phrase)
-    if 1 <= len(name.split()) <= LONGEST_NAME:
-        return name
-    return NUMBER_AT_END.sub("", re.sub(r"[_\W]+", " ", file.stem)).strip() or file.stem
+    name = name or NUMBER_AT_END.sub("", re.sub(r"[_\W]+", " ", file.stem)).strip() or file.stem
+    return name if len(name.split()) <= max_words else ""
+
+
+def named(files: Sequence[Path]) -> str:
+    """How many files there are and what the first of them are called: "64 (a.png, b.png, c.png ...)"."""
+    return f"{len(files)} ({', '.join(file.name for file in files[:3])}{' ...' if len(files) > 3 else ''})"

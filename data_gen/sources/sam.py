@@ -56,6 +56,7 @@ class SamSource(ModelSource):
     """Segment-anything masks from any SAM, SAM2 or SAM3 checkpoint; the segments have no names."""
 
     transient_fields: ClassVar[frozenset[str]] = ModelSource.transient_fields | {"points_per_batch"}
+    has_names: ClassVar[bool] = False
 
     checkpoint: str = option("facebook/sam2.1-hiera-large", help="a hub name or a folder")
     points_per_side: int = option(32, help="points of the prompt grid along each side")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -50,6 +50,9 @@ class Window:
 @dataclass(frozen=True, kw_only=True)
 class VideoSource(FileSource):
     """Frames of videos, some points of each that move and some that do not, and their traces; for recipe=trace."""
+
+    has_names: ClassVar[bool] = False
+    has_traces: ClassVar[bool] = True
 
     images: Path = option(help="folder of videos, or one video file")
     tracks: Path | None = option(

@@ -47,7 +47,13 @@ def mark_image(
     Raises:
         ValueError: unknown preset; a region of an image of another size; an image too long and thin to be resized;
             a font that is missing or lacks a character.
+        TypeError: `image` is a path or an array.
     """
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"The image is a {type(image).__name__}, not a PIL image. llava_som.images.open_image(path) opens a file, "
+            "PIL.Image.fromarray(array) takes an array."
+        )
     preset = get_preset(preset)
     for region in regions:
         if region.image_size != image.size:

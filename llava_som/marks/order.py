@@ -149,7 +149,7 @@ def _best(kept: list[Kept], limit: int | None) -> tuple[list[Kept], list[Skipped
     scored = all(item.region.score is not None for item in kept)
     worth = [(item.region.score if scored else 0, item.visible.area, -place) for place, item in enumerate(kept)]
     chosen = set(sorted(range(len(kept)), key=worth.__getitem__, reverse=True)[:limit])
-    better = "have better scores" if scored else "have more pixels left"
+    better = "have better or equal scores" if scored else "have more pixels left"
     reason = f"no more than {limit} tags: the others {better}"
     surplus = [
         Skipped(item.region, item.visible.area, reason) for place, item in enumerate(kept) if place not in chosen

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypedDict, Unpack
 
-import cv2
 import numpy as np
 
 from .rle import Rle, decode_rle
@@ -64,6 +63,8 @@ class Region:
     unfit: str = ""
 
     def __post_init__(self) -> None:
+        import cv2  # here, because the sources of `--help` import this module, and need no OpenCV
+
         object.__setattr__(self, "image_size", tuple(self.image_size))
         mask = _as_bool(self.mask, self.title)
         left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8)) if mask.size else (0, 0, 0, 0)

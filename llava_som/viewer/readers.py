@@ -2,20 +2,22 @@
 
 out/                  of `python -m data_gen`: records.jsonl has every image, rejected ones with the reason
 tagged/               of `llava-som tag`: images with sidecars beside them
-data.json             LLaVA JSON, JSONL or parquet from anywhere; marks are shown where an image has a sidecar
+data.json             LLaVA JSON, JSONL or parquet (a file or a folder of shards) from anywhere; marks are shown where
+                      an image has a sidecar
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from llava_som.data.schema import IMAGE_PLACEHOLDER
-from llava_som.data.sources import load_records
+from llava_som.data.sources import DataFile, load_records
 from llava_som.images import IMAGE_SUFFIXES, resolve_inside
 from llava_som.marks.record import MarkRecord, sidecar_path
 
@@ -28,7 +30,7 @@ def open_dataset(path: str | Path, image_root: str | Path | None = None) -> Data
     """Open whichever form of dataset lies at `path`.
 
     Args:
-        path: an output folder of data_gen, its data.json, a folder of tagged images, or a data file.
+        path: an output folder of data_gen, its data.json, a folder of tagged images or of parquet, or a data file.
         image_root: for a data file, the folder its image paths start from; by default the file's own.
 
     Raises:
@@ -44,20 +46,20 @@ def _open(path: Path, image_root: Path | None) -> Dataset:
     journal = (path if path.is_dir() else path.parent) / _JOURNAL
     if journal.is_file() and image_root is None and (path.is_dir() or path.name in (_DATA, _JOURNAL)):
         return Dataset(_name(journal.parent), journal.parent, _journal_rows(journal))
-    if path.is_dir():
-        if not (path / _DATA).is_file():
-            return _open_tagged(path)
+    if path.is_dir() and (path / _DATA).is_file():
         path = path / _DATA
-    root = path.parent if image_root is None else image_root
-    return Dataset(path.name, root, _data_rows(path, root))
+    elif path.is_dir() and not any(path.glob("*.parquet")):
+        return _open_tagged(path)
+    root = DataFile(str(path)).root if image_root is None else image_root
+    return Dataset(_name(path), root, _data_rows(path, root))
 
 
 def _open_tagged(folder: Path) -> Dataset:
     sidecars = sorted(folder.rglob(_SIDECARS))
     if not sidecars:
         raise ValueError(
-            f"{folder}: no dataset: there is no {_JOURNAL} (from `llava-som synth`), no {_DATA} and no {_SIDECARS} "
-            "(from `llava-som tag`) in it."
+            f"{folder}: no dataset: there is no {_JOURNAL} (from `llava-som synth`), no {_DATA}, no .parquet file and "
+            f"no {_SIDECARS} (from `llava-som tag`) in it.{_hint_at_run(folder)}"
         )
     rows = [_tagged_row(sidecar, folder) for sidecar in sidecars]
     return Dataset(
@@ -65,8 +67,14 @@ def _open_tagged(folder: Path) -> Dataset:
     )
 
 
-def _name(folder: Path) -> str:
-    return folder.resolve().name or str(folder)
+def _name(path: Path) -> str:
+    return path.resolve().name or str(path)
+
+
+def _hint_at_run(path: Path) -> str:
+    """Where to look instead, for a part of a run."""
+    run = path.resolve().parent
+    return f" It is part of a run: show {run}" if (run / _JOURNAL).is_file() else ""
 
 
 def _row(record_id: str, **known: Any) -> Row:
@@ -173,7 +181,10 @@ def _rejected_rows(rejects: Path) -> Iterator[Row]:
 def _data_rows(path: Path, root: Path) -> Iterator[Row]:
     """The records of a data file, with their marks where a sidecar lies beside the (first) image."""
     names_in = cache(_names_in)
-    for record in load_records(path):
+    records = load_records(path)
+    first = list(islice(records, 1))
+    _refuse_list_without_conversations(path, first)
+    for record in chain(first, records):
         files = _image_files(record)
         labels = ["image"] if len(files) == 1 else [f"image {number}" for number in range(1, len(files) + 1)]
         sample = {"id": str(record["id"]), "recipe": record.get("recipe"), "shows": None, "turns": _turns(record)}
@@ -184,6 +195,18 @@ def _data_rows(path: Path, root: Path) -> Iterator[Row]:
             samples=[sample],
             **(_marks_beside(files[0], root, names_in) if files else {}),
         )
+
+
+def _refuse_list_without_conversations(path: Path, first: Sequence[Mapping[str, Any]]) -> None:
+    """A ValueError where the first record says nothing: every card would be empty."""
+    for record in first:
+        if not {"conversations", "messages"} & record.keys():
+            what = "holds records without conversations"
+            if "sidecar" in record:
+                what = "lists images and their sidecars, for `llava-som eval`, and holds no conversations"
+            elif "reason" in record:
+                what = "lists what was rejected, and holds no conversations"
+            raise ValueError(f"{path}: {what}. To look at the images and their marks, show {path.parent}")
 
 
 def _marks_beside(image: str, root: Path, names_in: Callable[[Path], frozenset[str]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from data_gen.pipeline import generate
 from data_gen.sources.base import ImageRef
 from data_gen.sources.cutouts import CutoutSource, caption_beside, name_from, read_cutout
 from llava_som.images import ImageError
@@ -40,6 +41,7 @@ def test_masks_are_what_was_pasted_and_the_rest_is_the_photo(source_of):
 
 
 def test_names_ids_and_counts(source_of):
+    (source_of().cutouts / "thing_16.txt").unlink()
     source = source_of(count=12, objects=(1, 3), scale=(0.2, 0.3))
     found = [regions for _, regions in pictures(source)]
     assert {len(regions) for regions in found} == {1, 2, 3}
@@ -105,29 +107,50 @@ def test_large_photos_and_cutouts_are_shrunk(source_of, tmp_path):
         ("Saturn—the second largest planet in our solar system.", "Saturn"),
         ("A European coin of 5 cents (0.05 €).", "European coin of 5 cents"),
         ("“Toilets”.", "Toilets"),
-        ("Remember to flush the toilet and wash your hands with soap!", "town toilet"),
+        ("Remember to flush the toilet and wash your hands with soap!", ""),
         ("...", "town toilet"),
         (None, "town toilet"),
     ],
 )
 def test_a_caption_becomes_a_name(caption, name):
-    assert name_from(caption, Path("a/town_toilet-2.png")) == name
+    assert name_from(caption, Path("a/town_toilet-2.png"), 6) == name
+
+
+def test_what_cannot_be_used_is_left_out_said_once_and_costs_no_picture(source_of, tmp_path, caplog):
+    folder = source_of().cutouts
+    Image.new("RGBA", (40, 30), (9, 9, 9, 255)).save(folder / "opaque.png")
+    (folder / "cut_short.png").write_bytes((folder / "thing_0.png").read_bytes()[:200])
+    (folder / "thing_0_mirror.png").write_bytes((folder / "thing_0.png").read_bytes())
+    source = source_of(objects=(3, 3), count=6)
+    refs = source.refs()
+    worker = pickle.loads(pickle.dumps(source))
+    found = [[region.name for region in worker.regions(ref, worker.load(ref))] for ref in refs]
+    assert {name for names in found for name in names} == {"wine bottle", "old friend"} and all(found)
+    (said,) = caplog.messages
+    assert said.startswith("3 of 6 cut-outs are left out; no name of at most 6 words for 1 (thing_16.png); of no use: ")
+    assert "2 (cut_short.png, opaque.png), the first because" in said
+    assert "pass me the salt" in " ".join(source_of(max_name_words=9).names.values())
+    with pytest.raises(ValueError, match="transparency and a short name"):
+        source_of(max_name_words=1).refs()
+    given = {"cutouts": str(folder), "images": str(source.images), "count": 6, "marks": {"min_area": 1}}
+    made = generate({"source": "cutouts", **given, "out": str(tmp_path / "out")})
+    assert (made["images"], made["records"], made["rejected"]) == (6, 6, 0)
 
 
 def test_captions_in_one_file(source_of):
     source = source_of()
     file = source.cutouts / "captions.json"
     file.write_text(json.dumps({"thing_0.png": "A throne."}))
-    assert [source_of().name(path) for path in source.files] == ["throne", "old friend", "thing"]
+    assert [*source_of().names.values()] == ["throne", "old friend"]
     file.write_text('{"thing_4.png": "A throne."}')
     with pytest.raises(ValueError, match=r"captions.json: 'thing_4.png' is no file in"):
-        source_of().name(source.files[0])
+        source_of().refs()
     file.write_text('["A throne."]')
     with pytest.raises(ValueError, match="is not a list of captions"):
-        source_of().name(source.files[0])
-    source.files[0].with_suffix(".txt").write_bytes(b"\xff\xfe\xfd")
+        source_of().refs()
+    (source.cutouts / "thing_0.txt").write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(ImageError, match=r"thing_0.txt: the caption of thing_0.png cannot be read"):
-        caption_beside(source.files[0])
+        caption_beside(source.cutouts / "thing_0.png")
 
 
 def test_a_file_name_that_is_no_text_is_refused(source_of):
@@ -142,9 +165,6 @@ def test_a_picture_without_transparency_is_no_cutout(source_of, tmp_path, alpha)
     Image.new("RGBA", (40, 30), (9, 9, 9, alpha)).save(tmp_path / "cutouts" / "box.png")
     with pytest.raises(ImageError, match=r"box.png: is no cut-out"):
         read_cutout(tmp_path / "cutouts" / "box.png")
-    source = source_of(objects=(4, 4))
-    with pytest.raises(ImageError, match=r"box.png: is no cut-out"):
-        source.load(source.refs()[0])
 
 
 def test_a_photo_too_small_for_a_cutout_gets_none(source_of, tmp_path):

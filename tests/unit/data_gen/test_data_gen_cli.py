@@ -1,4 +1,6 @@
+import dataclasses
 import logging
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -6,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from data_gen.__main__ import log_above_progress, main
+from data_gen.__main__ import help_text, log_above_progress, main
 from data_gen.config import plan_run
 from data_gen.pipeline import with_progress
 from data_gen.sources import SOURCES
 from llava_som.config_file import read_options
+from llava_som.marks import Preset
 from tests.unit.data_gen.inputs import source_options
 
 RECIPES = Path(__file__).parents[3] / "scripts" / "recipes" / "data"
@@ -26,6 +29,30 @@ def test_help_lists_every_plug_in_and_imports_no_framework():
     assert heavy == "[]"
     for name in [*SOURCES.names(), "recipe=listing", "annotator=ground_truth", "examples:"]:
         assert any(name in line for line in help_lines)
+
+
+def test_help_lists_every_field_of_a_preset_with_its_meaning():
+    meanings = dict(re.findall(r"^  marks\.(\w+)  (\S.+)$", help_text(), re.MULTILINE))
+    assert meanings.keys() == {field.name for field in dataclasses.fields(Preset)} - {"name"}
+    assert (
+        meanings["max_tags"].startswith("at most so many marks") and "(paper null, clear 20, " in meanings["max_tags"]
+    )
+
+
+def test_what_is_kept_is_said_only_where_something_is(tmp_path, monkeypatch, capfd):
+    def broken(*_, **__):
+        raise OSError("no server")
+
+    (tmp_path / "file").touch()
+    words = ["source=scenes", "count=2"]
+    assert main([*words, f"out={tmp_path}/file/out"]) == 2
+    error = capfd.readouterr().err
+    assert error == f"error: out={tmp_path}/file/out: cannot be written (Not a directory). Choose another out=.\n"
+    assert main([*words, f"out={tmp_path}/out"]) == 0
+    monkeypatch.setattr("data_gen.pipeline.plan_run", broken)
+    for more, is_kept in (([], True), (["dry_run=true"], False)):
+        assert main([*words, f"out={tmp_path}/out", *more]) == 2
+        assert ("What is finished is kept" in capfd.readouterr().err) == is_kept
 
 
 def test_a_recipe_file_with_overrides_runs_and_reports(tmp_path, capfd):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_gen.config import plan_run
 from data_gen.lock import sole_writer
 from data_gen.pipeline import generate
 from data_gen.sources.scenes import SceneSource
@@ -191,7 +192,23 @@ def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
         ({"source": ["coco"]}, "Unknown source.*Did you mean 'coco'"),
         ({"source": "coc"}, "Unknown source 'coc'. Did you mean 'coco'"),
         ({"source": "scenes"}, "'out' is required"),
-        ({"source": "scenes", "images": "x"}, "Unknown option 'images'"),
+        ({"source": "scenes", "images": "x"}, r"Unknown option 'images' \(it belongs to source=boxes, classical, "),
+        ({"source": "scenes", "level": 2}, r"Unknown option 'level' \(it belongs to source=sam\). Allowed: "),
+        ({"source": None}, "source= needs a value: boxes, "),
+        ({"source": "scenes", "recipe": None}, "recipe= needs a value: listing, qa"),
+        ({"source": "scenes", "formats": None}, "formats= needs a value: parquet, "),
+        ({"source": "scenes", "recipe": 5}, "Unknown recipe '5'"),
+        ({"source": "scenes", "out": "x", "colours": None}, "colours= needs a value: "),
+        (
+            {"source": "scenes", "out": "x", "marks": {"draw": "mask"}},
+            r"draw=\[mask\]: .*Write marks.draw=\[mark,mask\]",
+        ),
+        ({"source": "scenes", "out": "x", "marks": "paper"}, "marks='paper': .* marks.NAME=value .*preset=NAME"),
+        ({"source": "scenes", "out": "x", "recipe": "trace"}, "source=scenes does not know. Use source=video"),
+        (
+            {"source": "scenes", "out": "x", "recipe": "qa", "turns": 3},
+            r"turns=3: takes 2 values. Write turns=\[2, 5\]",
+        ),
         ({"source": "scenes", "cuont": 3}, "Did you mean 'count'"),
         ({"source": "scenes", "out": "x", "count": "many"}, "count='many'"),
         ({"source": "scenes", "recipe": "lsting"}, "Unknown recipe 'lsting'. Did you mean 'listing'"),
@@ -230,7 +247,7 @@ def test_files_that_no_run_made_are_never_written_over(tmp_path):
     photos = write_photos(tmp_path / "data" / "images")
     before = tree(tmp_path)
     with pytest.raises(ValueError, match="data/images: is there already"):
-        generate({"source": "classical", "images": photos, "out": tmp_path / "data"})
+        generate({"source": "classical", "recipe": "qa", "images": photos, "out": tmp_path / "data"})
     assert tree(tmp_path) == before
 
 
@@ -254,6 +271,33 @@ def test_another_option_of_one_recipe_is_named(tmp_path):
         generate({**options, "max_words": 9, "recipe": ["listing", "qa"]})
     with pytest.raises(ValueError, match=r"another recipe: \['listing', 'qa'\] there, \['listing'\] here"):
         generate({**options, "recipe": "listing"})
+
+
+def test_another_preset_is_named_before_its_fields(tmp_path):
+    generate({**SCENES, "count": 1, "marks": {}, "out": tmp_path})
+    with pytest.raises(ValueError, match=r"another preset.name: paper there, clear here, and another preset.cont"):
+        generate({**SCENES, "count": 1, "marks": {}, "preset": "clear", "out": tmp_path})
+
+
+@pytest.mark.parametrize("source", ["classical", "sam", "video"])
+@pytest.mark.parametrize("recipe", ["listing", "refer"])
+def test_names_are_not_asked_of_a_source_that_has_none(tmp_path, source, recipe):
+    options = {"source": source, "recipe": recipe, "images": tmp_path, "out": tmp_path / "out"}
+    told = (
+        rf"recipe={recipe} needs names .* source={source} has none: annotator=openai_compatible .* source=boxes, coco"
+    )
+    with pytest.raises(ValueError, match=told):
+        plan_run(options)
+    assert plan_run({**options, "recipe": "qa"}).recipes  # places and sizes are certain without names
+    assert plan_run({**options, "annotator": "openai_compatible", "model": "m"}).recipes
+
+
+def test_a_shorter_run_says_what_its_lists_leave_out(tmp_path, caplog):
+    generate({**SCENES, "out": tmp_path})
+    assert "not among" not in caplog.text
+    assert generate({**SCENES, "limit": 5, "out": tmp_path})["records"] == 5
+    assert "3 images of earlier runs are not among the 5 of this one: they stay in records.jsonl" in caplog.text
+    assert generate({**SCENES, "out": tmp_path})["records"] == 8
 
 
 def test_an_image_or_dump_that_was_replaced_is_marked_again(tmp_path):

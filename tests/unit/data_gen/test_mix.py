@@ -84,6 +84,7 @@ def test_missing_images_are_left_out_and_kept_whole(two_files, tmp_path, capsys)
     assert len(list(load_records(out))) == 13
 
     before = out.read_bytes()
+    words.append("overwrite=true")
     assert main([*words, "missing=error", "seed=5"]) == 2
     assert "Nothing was written" in capsys.readouterr().err and out.read_bytes() == before
     assert main([*words, "missing=drop"]) == 0 and not (tmp_path / "mix.missing.jsonl").exists()
@@ -117,7 +118,7 @@ def test_chat_messages_become_conversations(tmp_path):
     assert run(tmp_path / "mix.json", [tmp_path / "chat.jsonl"])[1] == [scene(0)]
 
 
-def test_images_inside_our_parquet_are_named_from_the_common_root(tmp_path):
+def test_images_inside_our_parquet_are_named_from_the_common_root(tmp_path, capsys):
     _, entries = finished_run(tmp_path / "drawn", count=3)
     ParquetWriter().write(tmp_path / "drawn", stored_samples(tmp_path / "drawn", entries, "scenes"))
     other = write_data(tmp_path / "photos", [scene(0)])
@@ -125,6 +126,21 @@ def test_images_inside_our_parquet_are_named_from_the_common_root(tmp_path):
     assert summary["records"] == 7
     stored = [record["image"] for record in records if "parquet#" in record["image"]]
     assert len(stored) == 6 and all(open_record_image(image, tmp_path).size for image in stored)
+    assert summary["files"][0]["inside_parquet"] == 6
+    assert main([f"files=[{tmp_path / 'drawn' / 'parquet'}]", f"out={tmp_path / 'stored.json'}"]) == 0
+    assert "6 records read with images inside parquet" in capsys.readouterr().out
+
+
+def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(two_files, tmp_path, capsys):
+    words = [f"files=[{two_files[0]}]", f"out={tmp_path / 'mix.json'}"]
+    assert main([*words, "missing=drop"]) == 0
+    before = (tmp_path / "mix.json").read_bytes()
+    capsys.readouterr()
+    assert main([*words, "seed=1"]) == 2
+    assert "mix.json: exists" in capsys.readouterr().err and (tmp_path / "mix.json").read_bytes() == before
+    assert main([f"files=[{{path: {two_files[0]}, limit: 1}}]", words[1], "overwrite=true"]) == 0
+    said = capsys.readouterr().out
+    assert "\n1 record: " in said and "inside parquet" not in said
 
 
 @pytest.mark.parametrize(

@@ -166,10 +166,10 @@ def test_labels_no_list_can_be_read_back_for_are_rejected():
 
 def test_instructions_are_many_in_two_families_and_fit_the_labels_and_the_style():
     sentences = EVERY_OBJECT + SOME_REGIONS
-    assert len(set(sentences)) == len(sentences) >= 44 and len(EVERY_OBJECT) >= 11 and len(SOME_REGIONS) >= 29
+    assert len(set(sentences)) == len(sentences) >= 44 and len(EVERY_OBJECT) >= 11 and len(SOME_REGIONS) >= 30
     for family in FAMILIES.values():
         assert all(sentence == sentence.strip() and sentence[-1] in ".?" for sentence in family)
-    record = PICTURE.record
+    record = of_scenes(PICTURE.record)
     assert set(instructions("any", "number", "lines", record)) == set(sentences)
     letters = instructions("any", "letter", "lines", record)
     assert letters and not any("number" in text or "numeric" in text or "ID" in text for text in letters)
@@ -178,6 +178,10 @@ def test_instructions_are_many_in_two_families_and_fit_the_labels_and_the_style(
         recipe = ListingRecipe(instructions=family)
         drawn = {converse(recipe, PICTURE, TRUTH, seed)[0].text.removeprefix("<image>\n") for seed in range(30)}
         assert drawn <= set(allowed) and len(drawn) > 5
+
+
+def of_scenes(record):
+    return record.model_copy(update={"origin": {"name": "scenes"}})
 
 
 def drawn_for(record, **options):
@@ -189,16 +193,20 @@ def drawn_for(record, **options):
 @pytest.mark.parametrize("labels", ["numbers", "letters"])
 def test_only_instructions_that_are_true_of_the_picture_are_drawn(labels):
     claims = re.compile(r"centre|middle|under|beneath|\b(?:is|placed|put|lies?) on\b|wear|on the objects|on it")
-    record = boxes(["cat", "dog", "cup"], labels=labels).record
+    record = of_scenes(boxes(["cat", "dog", "cup"], labels=labels).record)
     assert any(claims.search(text) for text in drawn_for(record))
     away = [mark.model_copy(update={"leader_xyxy": (0, 0, 9, 9)}) for mark in record.marks]
     beside = drawn_for(record.model_copy(update={"marks": away}))
     assert len(beside) > 9 and not any(claims.search(text) for text in beside)
-    assert drawn_for(boxes(["cat", "dog", "cup"], labels=labels, placement="anchors").record) <= beside
+    assert drawn_for(of_scenes(boxes(["cat", "dog", "cup"], labels=labels, placement="anchors").record)) <= beside
 
+    some = set(SOME_REGIONS if labels == "numbers" else SOME_REGIONS_LETTERS)
+    for origin in ({}, {"name": "coco"}, {"name": "cutouts"}):  # a photo holds more than its annotation names
+        photo = record.model_copy(update={"origin": origin})
+        assert drawn_for(photo) == some and not drawn_for(photo, instructions="every_object") & some
     seen = {**record.marks[0].model_dump(include={*RecordedRegion.model_fields}), "reason": "too many"}
     unmarked = record.model_copy(update={"skipped": [SkippedRegion(**seen)]})
-    assert drawn_for(unmarked) <= set(SOME_REGIONS if labels == "numbers" else SOME_REGIONS_LETTERS)
+    assert drawn_for(unmarked) <= some
     hidden = record.model_copy(update={"skipped": [SkippedRegion(**{**seen, "area_visible": 0})]})
     assert drawn_for(hidden) == drawn_for(record)
 

@@ -57,6 +57,15 @@ def test_counts_of_marks_names_words_and_rejects(out):
     assert summary["usage"] == {"prompt_tokens": 10, "completion_tokens": 4}
 
 
+def test_an_untagged_twin_is_one_more_record_and_nothing_else(out):
+    twins = [{**sample, "image": "clean.jpg"} for sample in ENTRIES[0]["samples"]]
+    with_twins = {**ENTRIES[0], "samples": [*ENTRIES[0]["samples"], *twins]}
+    once, twice = summarize(out, ENTRIES[:1]), summarize(out, [with_twins])
+    differs = {key: (once[key], twice[key]) for key in once if once[key] != twice[key]}
+    recipes = {"listing": 1, "qa": 1}, {"listing": 2, "qa": 2}
+    assert differs == {"records": (2, 4), "untagged_twins": (0, 2), "records_by_recipe": recipes}
+
+
 def test_the_order_of_the_entries_changes_nothing(out):
     shuffled = ENTRIES * 3
     random.Random(1).shuffle(shuffled)

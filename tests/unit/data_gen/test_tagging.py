@@ -76,6 +76,12 @@ def test_a_marked_image_is_never_marked_over_itself(tmp_path):
         tag(tmp_path / "out.v2" / "coffee.jpg", tmp_path / "out.v2", "classical")
 
 
+def test_tagging_may_draw_without_tags(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    assert tag(photos / "coffee.jpg", tmp_path / "out", marks={"draw": "mask"})["marks"] > 2
+    assert MarkRecord.load(tmp_path / "out" / "coffee.marks.json").preset.draw == ("mask",)
+
+
 def test_an_image_without_regions_is_still_written(tmp_path):
     paths = write_boxes(tmp_path)
     paths["annotations"].write_text('{"coffee.jpg": []}')
@@ -123,7 +129,7 @@ def test_output_never_becomes_input(tmp_path):
     with pytest.raises(ValueError, match="photos/tagged lies inside the images"):
         tag(photos, photos / "tagged", "classical")
     with pytest.raises(ValueError, match="photos/out lies inside the images"):
-        generate({"source": "classical", "images": photos, "out": photos / "out"})
+        generate({"source": "classical", "recipe": "qa", "images": photos, "out": photos / "out"})
 
 
 @pytest.mark.parametrize(
@@ -141,6 +147,8 @@ def test_output_never_becomes_input(tmp_path):
         ({"workers": 0}, "workers=0: at least one process"),
         ({"workers": "two"}, "workers='two'"),
         ({"marks": 5}, "marks=5"),
+        ({"inputs": "broken.jpg", "marks": {"font": "/nope.ttf"}}, "font '/nope.ttf' cannot be read"),  # first of all
+        ({"level": 2}, r"Unknown option of source=classical 'level' \(it belongs to source=sam\)"),
         ({"out": "x.gif"}, r"x.gif: a marked image is written as .jpg or .png"),
     ],
 )

@@ -19,6 +19,7 @@ from data_gen.writers.base import stored_samples
 from data_gen.writers.lists import write_lists
 from data_gen.writers.parquet import ParquetWriter
 from data_gen.writers.webdataset import WebDatasetWriter
+from llava_som.config_file import read_options
 from llava_som.data.record_images import image_file, open_record_image
 from llava_som.data.schema import Sample
 from llava_som.data.sources import DataFile, load_records
@@ -231,6 +232,18 @@ def test_nothing_that_is_published_names_a_folder_of_this_machine(tmp_path):
     assert MarkRecord.model_validate_json(row["sidecar"]).origin["images"] == "photos"
     card = (tmp_path / "set" / "README.md").read_text()
     assert "images: photos" in card and "speaks of marks that its image does not show" in card
+
+
+@pytest.mark.parametrize("given", [{"count": 4}, {"count": 9, "limit": 3, "recipe": ["listing", "qa"], "twins": True}])
+def test_the_recipe_on_the_card_makes_the_same_bytes(tmp_path, given):
+    first, again = tmp_path / "first", tmp_path / "again"
+    summary = generate({"source": "scenes", "marks": {"short_side": 96}, **given, "out": str(first)})
+    body = (first / "README.md").read_text()
+    (tmp_path / "recipe.yaml").write_text(body.rsplit("```yaml\n", 1)[1].split("```")[0])
+    generate(read_options([str(tmp_path / "recipe.yaml"), f"out={again}"]))
+    assert (again / "data.json").read_bytes() == (first / "data.json").read_bytes()
+    assert summary["untagged_twins"] == (summary["records"] // 2 if "twins" in given else 0)
+    assert ("of them untagged twins" in body) == ("twins" in given)
 
 
 def test_options_whose_defaults_differ_between_recipes_are_repeated_only_where_they_were_given(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import llava_som
 from llava_som import cli
 from llava_som.chat import Chat
 from llava_som.doctor import examine
@@ -93,6 +94,18 @@ def test_errors_are_one_line_and_status_1(tmp_path, capsys):
 def test_exit_status_of_a_sibling_is_passed_on(capsys):
     code, text = run(capsys, "synth", "source=scenes", "ouut=x")
     assert (code, "Did you mean 'out'?" in text) == (2, True), text
+
+
+def test_version_and_where_to_read_on(capsys):
+    assert run(capsys, "--version") == (0, f"llava-som {llava_som.__version__}\n")
+    assert "llava-som synth --help" in run(capsys, "tag", "--help")[1]
+    for command in ("tag", "chat", "show", "convert", "doctor"):
+        assert "Example: llava-som" in run(capsys, command, "--help")[1]
+
+
+def test_the_names_at_the_top_are_what_they_say():
+    assert llava_som.Region is Region and llava_som.mark_image is mark_image
+    assert set(dir(llava_som)) == {"__version__", *llava_som._EXPORTS}
 
 
 def test_convert_to_plain_llava(model_folder, tmp_path, capsys):

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import pytest
 
@@ -11,6 +12,11 @@ class Options:
     epochs: int = option(1, help="passes over the data")
     rate: float = option(1e-3, help="learning rate")
     tasks: list[str] = option(factory=list, help="benchmarks")
+    turns: tuple[int, int] = option((2, 5), help="fewest and most")
+    colour: tuple[int, int, int] | None = option(None, help="red, green, blue")
+    draw: tuple[Literal["mark", "mask"], ...] | None = option(None, help="layers")
+    labels: Literal["numbers"] | tuple[str, ...] = option("numbers", help="what tags say")
+    marks: dict[str, Any] = option(factory=dict, help="fields of the preset")
 
 
 def test_files_and_words_merge_left_to_right(tmp_path):
@@ -37,11 +43,26 @@ def test_dotted_words_reach_into_mappings():
         (["somewhere"], "Write a YAML file name or key=value"),
         (["nowhere.yaml"], "no such configuration file"),
         (["out=[1"], "not a YAML value"),
+        (["out="], "out= needs a value: folder to write to"),
+        (["out=a", "tasks="], "tasks= needs a value: benchmarks"),
+        (["out=a", "turns=3"], r"turns=3: takes 2 values\. Write turns=\[2, 5\]"),
+        (["out=a", "turns=[1,2,3]"], r"takes 2 values\. Write turns=\[2, 5\]"),
+        (["out=a", "turns=[1,x]"], r"turns=\[1, 'x'\]: .*integer"),
+        (["out=a", "colour=red"], r"takes 3 values\. Write colour=\[int, int, int\]"),
+        (["out=a", "draw=masc"], r"draw=\['masc'\]: Input should be 'mark' or 'mask'"),
+        (["out=a", "tasks.pope=1"], r"takes a list\. Write tasks=\[\.\.\.\]"),
+        (["out=a", "labels=number"], "labels='number': "),  # a misspelt choice is no list of one
+        (["out=a", "marks=paper"], r"marks='paper': takes values by name\. Write marks\.NAME=value \(fields of the"),
     ],
 )
 def test_errors_name_the_option(words, message):
     with pytest.raises(ValueError, match=message):
         parse_options(Options, read_options(words))
+
+
+def test_one_value_is_a_list_of_one():
+    options = parse_options(Options, read_options(["out=a", "tasks=pope", "draw=mask", "colour=null"]))
+    assert (options.tasks, options.draw, options.colour) == (["pope"], ("mask",), None)
 
 
 def test_a_yaml_file_that_is_no_mapping(tmp_path):

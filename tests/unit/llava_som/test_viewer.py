@@ -11,8 +11,10 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from PIL import Image
 
+from data_gen.writers.files import save_image
 from llava_som import show
-from llava_som.marks.record import MarkRecord
+from llava_som.marks import PRESETS, mark_image
+from llava_som.marks.record import MarkRecord, RecordedRegion, SkippedRegion
 from llava_som.viewer import readers
 from llava_som.viewer.readers import open_dataset
 from llava_som.viewer.records import ANY_REJECT, NO_REJECT, Query
@@ -322,3 +324,53 @@ def test_images_stored_in_parquet_are_shown(tmp_path):
     content, kind = dataset.image(0, 0)
     assert (content[:2], kind) == (b"\xff\xd8", "image/jpeg")
     assert dataset.view(0, lambda *_: "here")["samples"][0]["turns"][1]["value"] == "Blocks."
+    folder = open_dataset(tmp_path)  # of shards
+    assert (folder.name, ids(folder), folder.image(0, 0)) == (tmp_path.name, ["a"], (content, kind))
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (
+            {"id": "a", "image": "a.png", "sidecar": "a.marks.json"},
+            "lists images and their sidecars, for `llava-som ev",
+        ),
+        ({"id": "a", "kind": "few words", "reason": "few words: 1"}, "lists what was rejected"),
+        ({"id": "a", "image": "a.png"}, "holds records without conversations"),
+    ],
+)
+def test_a_list_without_conversations_is_refused_with_the_folder_to_show(tmp_path, record, said):
+    (tmp_path / "eval.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(ValueError, match=f"eval.jsonl: {said}.*show {tmp_path}$"):
+        open_dataset(tmp_path / "eval.jsonl")
+
+
+def test_a_part_of_a_run_that_cannot_be_shown_points_at_the_run(folder, tmp_path):
+    shutil.copy(folder / "records.jsonl", tmp_path)
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(ValueError, match=f"no dataset.*show {tmp_path}$"):
+        open_dataset(tmp_path / "shards")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png"])
+def test_marks_are_drawn_again_with_the_bytes_of_the_first_time(tmp_path, suffix, capsys):
+    picture, regions = blocks()
+    picture.save(tmp_path / "clean.png")
+    marked = mark_image(picture, regions, PRESETS["clear"])
+    first = save_image(marked.image, tmp_path, f"first{suffix.replace('e', '')}")
+    sidecar = marked.record.save(tmp_path / "first.marks.json")
+    show.show_marks(sidecar, tmp_path / "clean.png", tmp_path / f"again{suffix}")
+    assert (tmp_path / f"again{suffix}").read_bytes() == first.read_bytes()
+    with pytest.raises(ValueError, match=r"\.jpg or \.png"):
+        show.show_marks(sidecar, tmp_path / "clean.png", tmp_path / "again.gif")
+
+
+def test_regions_left_out_for_the_same_reason_are_one_line(folder):
+    record = MarkRecord.load(folder / "images" / "voc.marks.json")
+    seen = record.marks[0].model_dump(include={*RecordedRegion.model_fields} - {"category"})
+    skipped = [SkippedRegion(**seen, category=name, reason="too many") for name in ("cup", "cat", "cup", None)]
+    skipped.append(SkippedRegion(**seen, category="dog", reason="too small"))
+    assert show.skipped_lines(record.model_copy(update={"skipped": skipped})) == [
+        "skipped: 4 regions (2 cup, 1 cat, 1 without a name): too many",
+        "skipped: dog: too small",
+    ]

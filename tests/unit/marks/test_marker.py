@@ -47,6 +47,12 @@ def test_image_without_regions_is_only_resized(photo):
     assert np.array_equal(mark_image(result.image, [], "paper").image, result.image)
 
 
+@pytest.mark.parametrize("image", ["photo.jpg", Path("photo.jpg"), np.zeros((9, 9, 3), np.uint8)])
+def test_what_is_no_image_yet_has_to_be_opened(image):
+    with pytest.raises(TypeError, match=rf"is a {type(image).__name__}, .*images.open_image\(path\) opens a file"):
+        mark_image(image, [])
+
+
 @pytest.mark.parametrize(
     ("size", "expected"), [((640, 480), (853, 640)), ((480, 640), (640, 853)), ((3000, 100), (19200, 640))]
 )

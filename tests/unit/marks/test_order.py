@@ -115,7 +115,8 @@ def test_the_cap_keeps_the_best_in_order_of_area(scored, expected):
     ]
     kept, (surplus,) = order_regions(regions, with_fields(max_tags=2))
     assert names(kept) == expected
-    assert surplus.reason == f"no more than 2 tags: the others have {'better scores' if scored else 'more pixels left'}"
+    better = "better or equal scores" if scored else "more pixels left"
+    assert surplus.reason == f"no more than 2 tags: the others have {better}"
     assert len(order_regions(regions, with_fields(labels=("x",)))[0]) == 1, "no more tags than labels"
 
 
