@@ -27,7 +27,7 @@ CORE = [
     "timm>=1.0.30",
 ]
 EXTRAS = {
-    "gen": ["scikit-image>=0.25", "pycocotools>=2.0.10", "openai>=3", "tenacity>=9", "ray[data]>=2.50"],
+    "gen": ["scikit-image>=0.25", "pycocotools>=2.0.10", "openai>=3", "tenacity>=9", "ray[data]>=2.60"],
     "eval": ["lmms-eval>=0.7.3,<0.8", "filelock<4"],  # lmms-eval 0.7.3 imports filelock._api
     "train": ["matplotlib>=3.10", "ninja>=1.11", "tensorboard>=2.20", "trackio>=0.40"],
     "flash": ["flash-attn>=2.8.3"],

@@ -60,20 +60,21 @@ class RayEngine(Engine):
                 num_gpus=self.gpus_per_worker,
             )
             if run.annotator.is_shared:
+                calls = max(2, 2 * run.annotator.requests_in_flight // self.block_images)
                 pipeline = pipeline.map_batches(
                     AnnotatingActor,
                     fn_constructor_kwargs=place,
                     batch_size=self.block_images,
-                    compute=data.ActorPoolStrategy(size=1),
+                    compute=data.ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=calls),
                     num_cpus=0,
                     num_gpus=self.annotator_gpus,
-                    max_concurrency=max(2, 2 * run.annotator.requests_in_flight // self.block_images),
                 )
-            for row in pipeline.iter_rows():
-                made = pickle.loads(row["made"])
-                if isinstance(made, Exception):
-                    raise made
-                yield made
+            # Nothing is prefetched: a thread that does so outlives the loop, and Ray ends a process in which one does.
+            for block in pipeline.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+                for made in map(pickle.loads, block["made"]):
+                    if isinstance(made, Exception):
+                        raise made
+                    yield made
 
     @contextmanager
     def _cluster(self) -> Iterator[Any]:
