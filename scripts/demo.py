@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -85,6 +86,8 @@ class Demo:
         from llava_som.config_file import read_options
 
         with self.stage("data"):
+            for earlier in self.out.glob("data_*"):  # of another version perhaps, which is not gone on with
+                shutil.rmtree(earlier)
             voc = {"source": "coco", "images": self.out / "voc" / "images", "annotations": self.out / "voc.json"}
             generate({**voc, "out": self.out / "data_voc"})
             scenes = read_options([str(RECIPES / "data" / "scenes.yaml")]) | {"workers": self.workers}
