@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from llava_som.images import STORED_FORMATS, write_image
+
 from .order import order_regions
 from .placement import place_marks
 from .presets import Preset, get_preset
@@ -24,9 +26,12 @@ class MarkedImage:
     record: MarkRecord
 
     def save(self, path: str | Path) -> Path:
-        """Write the image (format by suffix) and its sidecar beside it; returns the sidecar's path."""
+        """Write the image (.jpg or .png) and its sidecar beside it; returns the sidecar's path."""
         path = Path(path)
-        self.image.save(path, quality=95)  # JPEG: keeps the edges of the digits; other formats ignore it
+        if path.suffix not in STORED_FORMATS:
+            raise ValueError(f"{path}: a marked image is written as {' or '.join(STORED_FORMATS)}.")
+        with path.open("wb") as file:
+            write_image(self.image, file, path.suffix)
         return self.record.model_copy(update={"image": path.name}).save(sidecar_path(path))
 
 

@@ -117,6 +117,8 @@ def test_same_input_same_bytes(photo, marked, tmp_path):
     one, two = marked.save(tmp_path / "one.png"), again.save(tmp_path / "two.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert one.read_text().replace("one.png", "two.png") == two.read_text()
+    with pytest.raises(ValueError, match=r"x\.webp: a marked image is written as \.jpg or \.png"):
+        marked.save(tmp_path / "x.webp")
 
 
 def test_the_sidecar_alone_repeats_the_drawing(photo, marked, tmp_path):
