@@ -146,8 +146,10 @@ def test_a_full_disk_stops_with_its_reason_and_resumes(tmp_path):
         assert "No space left on device" in printed and "the same command goes on" in printed
         assert "Traceback" not in printed
         assert 0 < finished(out) < IMAGES
-        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
-        assert start(out).wait() == 0
+        subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+        process = start(out)
+        printed, _ = process.communicate()
+        assert process.returncode == 0, printed
         whole = tmp_path / "whole" / "out"
         generate({**OPTIONS, "out": whole})
         assert tree(out) == tree(whole)
