@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from data_gen.config import PLUG_INS, DataGenConfig
 from data_gen.journal import JOURNAL
@@ -69,22 +69,17 @@ def has_finished(options: Mapping[str, Any]) -> bool:
     return not options.get("dry_run") and os.path.exists(os.path.join(str(options.get("out")), JOURNAL))
 
 
-class CurrentStderr(logging.StreamHandler):
+class ToStderr(logging.Handler):
     """Writes to what sys.stderr is at the time: a progress bar puts itself there, and lines then go above it."""
 
-    @property
-    def stream(self) -> TextIO:
-        """The standard error stream, or what stands in for it."""
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, stream: TextIO) -> None:
-        """Nothing to keep."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(self.format(record) + "\n")
 
 
 def log_above_progress() -> None:
     """Show what this project says about a run, and of other packages (a line a request, some of them) only warnings."""
-    logging.basicConfig(format="%(message)s", handlers=[CurrentStderr()])
+    logging.basicConfig(format="%(message)s", handlers=[ToStderr()])
     for package in ("data_gen", "llava_som"):
         logging.getLogger(package).setLevel(logging.INFO)
 

@@ -93,7 +93,7 @@ class Run:
     annotator: Annotator
     engine: Engine
     preset: Preset
-    writers: tuple[Writer, ...] = ()
+    writers: tuple[Writer, ...]
 
     @property
     def suffix(self) -> str:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from random import Random
 from typing import Any
 
 from data_gen.config import Run
 from data_gen.requests import EncodedImage, Request, Tagged
 from data_gen.sources.base import ImageRef
-from data_gen.stages import mark, reject_image
+from data_gen.stages import mark, open_conversation, reject_image
 
 SAMPLE = 20  # images that are looked at
 
@@ -47,8 +46,8 @@ def first_requests(run: Run, ref: ImageRef) -> Iterator[Request]:
     """What each recipe would ask about an image; a ValueError when there is nothing to ask about."""
     _, marked = mark(run, ref)
     tagged = Tagged(ref.id, EncodedImage.of(marked.image, run.suffix), marked.record)
-    for name, recipe in run.recipes.items():
-        conversation = recipe.conversation(tagged, Random(f"{run.config.seed}:{ref.id}:{name}"))
+    for recipe in run.recipes:
+        conversation = open_conversation(run, recipe, tagged)
         if (request := next(conversation, None)) is not None:
             yield request
         conversation.close()

@@ -37,16 +37,17 @@ class Journal:
             self._check_identity(lines[0]["run"], identity)
             self.entries = {entry["id"]: entry for entry in lines[1:]}
         else:
-            self.append({"run": identity})
+            self._write({"run": identity})
 
     def append(self, entry: Entry) -> None:
         """Write one entry through to the operating system; the same entry again changes nothing."""
-        if "id" in entry:
-            if self.entries.get(entry["id"]) == entry:
-                return
+        if self.entries.get(entry["id"]) != entry:
             self.entries[entry["id"]] = entry
+            self._write(entry)
+
+    def _write(self, line: dict[str, Any]) -> None:
         with self.path.open("ab") as file:
-            file.write(line_of(entry))
+            file.write(line_of(line))
 
     def put_in_order(self, ids: Sequence[str]) -> None:
         """Rewrite the file with these entries first, in this order: one line for each, whatever came before."""

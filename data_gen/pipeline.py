@@ -28,14 +28,14 @@ from data_gen.lock import sole_writer
 from data_gen.requests import Rejected
 from data_gen.sources.base import FileSource, ImageRef, RegionSource
 from data_gen.stages import Fingerprint, empty_entry, file_of, reject
+from data_gen.writers import WRITERS
 from data_gen.writers.lists import write_lists
 from llava_som.viewer.static import write_page
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 60
-LISTS = ("data.json", "eval.jsonl", "rejects.jsonl", "summary.json", "index.html", "README.md")
-OUTPUTS = ("images", "clean", "parquet", "shards", *LISTS)
+OUTPUTS = ("images", "clean", "data.json", "eval.jsonl", "rejects.jsonl", "summary.json", "index.html", "README.md")
 
 
 def generate(options: Mapping[str, Any], show_progress: bool = False) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def refuse_foreign_files(out: Path) -> None:
         raise ValueError(f"out={out}: is a file. Name a folder, or one that is not there yet.")
     if (out / JOURNAL).exists():
         return
-    for name in OUTPUTS:
+    for name in (*OUTPUTS, *(WRITERS.get(writer).folder for writer in WRITERS.names())):
         if (out / name).exists():
             raise ValueError(f"{out / name}: is there already, and not from a run of this tool. Choose another out=.")
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
+
+from PIL import Image
 
 from data_gen.annotators.base import Annotator
 from data_gen.card import shareable
@@ -25,11 +27,13 @@ from data_gen.sources.base import FileSource, ImageRef, RegionSource
 from data_gen.writers.files import save_image, save_marked
 from llava_som.images import ImageError, resolve_inside
 from llava_som.marks.marker import MarkedImage, mark_image
+from llava_som.marks.presets import Preset
 from llava_som.marks.record import MarkRecord, sidecar_path
 from llava_som.marks.render import fit_image
 
 logger = logging.getLogger(__name__)
 
+Stage = Callable[[Sequence[Any]], list[Entry]]
 STOPS_THE_RUN = (OSError, ImportError)
 NAME_FAULTS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 """Errors of a disk that mean one file's name: too long, or taken by a folder where a file is wanted, or the reverse."""
@@ -62,27 +66,34 @@ class MarkImages:
         if run.config.untagged or run.config.twins:
             save_image(fit_image(image, marked.record.preset), out / "clean", name)
             written["clean_image"] = f"clean/{name}"
-        sources = sorted({found.source for found in marked.record.marks})
+        marks, skipped = marked.record.marks, marked.record.skipped
         return written | {
-            "marks": len(marked.record.marks),
-            "skipped": len(marked.record.skipped),
-            "sources": sources,
+            "marks": len(marks),
+            "skipped": len(skipped),
+            "sources": sorted({found.source for found in marks}),
         }
 
 
-def mark(run: Run, ref: ImageRef) -> tuple[Any, MarkedImage]:
+def mark(run: Run, ref: ImageRef) -> tuple[Image.Image, MarkedImage]:
     """The image of a ref, and its tagged copy.
 
     Raises:
         ValueError: an unusable image, an annotation that does not fit it, or no region that can be marked.
     """
-    image = run.source.load(ref)
-    marked = mark_image(image, run.source.regions(ref, image), run.preset, run.config.seed)
+    image, marked = tag_image(run.source, ref, run.preset, run.config.seed, run.origin)
     if not marked.record.marks:
         reasons = "; ".join(sorted({skipped.reason for skipped in marked.record.skipped}))
         raise Rejected("no region to mark", reasons or "the source has none")
-    record = marked.record.model_copy(update={"origin": shareable(run.origin)})
-    return image, MarkedImage(marked.image, record)
+    return image, marked
+
+
+def tag_image(
+    source: RegionSource, ref: ImageRef, preset: Preset, seed: int, origin: Mapping[str, Any]
+) -> tuple[Image.Image, MarkedImage]:
+    """The image of a ref, and its copy with tags, whose record says where the regions come from."""
+    image = source.load(ref)
+    marked = mark_image(image, source.regions(ref, image), preset, seed)
+    return image, MarkedImage(marked.image, marked.record.model_copy(update={"origin": shareable(origin)}))
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ class Annotate:
         """The entries with their samples and rejects; an entry that has no tagged image passes unchanged."""
         asked = [(entry, recipe) for entry in entries if "image" in entry for recipe in self.run.recipes]
         tagged = {entry["id"]: self._tagged(entry) for entry in entries if "image" in entry}
-        conversations = [self._open(tagged[entry["id"]], recipe) for entry, recipe in asked]
+        conversations = [open_conversation(self.run, recipe, tagged[entry["id"]]) for entry, recipe in asked]
         finished = {entry["id"]: {**entry, "samples": [], "rejects": list(entry["rejects"])} for entry in entries}
         for (entry, recipe), outcome in zip(asked, hold(conversations, self.run.annotator), strict=True):
             self._record(finished[entry["id"]], recipe, outcome)
@@ -123,10 +134,6 @@ class Annotate:
     def _tagged(self, entry: Entry) -> Tagged:
         out = self.run.config.out
         return Tagged(entry["id"], EncodedImage.read(out / entry["image"]), MarkRecord.load(out / entry["sidecar"]))
-
-    def _open(self, tagged: Tagged, recipe: str) -> Conversation:
-        rng = Random(f"{self.run.config.seed}:{tagged.id}:{recipe}")
-        return self.run.recipes[recipe].conversation(tagged, rng)
 
     def _record(self, entry: Entry, recipe: str, outcome: Outcome) -> None:
         """Add what came of one recipe to the entry, in place."""
@@ -142,6 +149,29 @@ class Annotate:
         if self.run.config.twins:
             twin = llava_sample(f"{name}:untagged", entry["clean_image"], recipe, outcome.turns)
             entry["samples"].append(twin)
+
+
+def marking_stage(run: Run) -> Stage:
+    """What is done where images are marked: with an annotator that is free to have, annotating too."""
+    return MarkImages(run) if run.annotator.is_shared else Chain((MarkImages(run), Annotate(run)))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Stages one after the other, as one."""
+
+    stages: tuple[Stage, ...]
+
+    def __call__(self, batch: Sequence[Any]) -> list[Entry]:
+        """The batch through every stage."""
+        for stage in self.stages:
+            batch = stage(batch)
+        return list(batch)
+
+
+def open_conversation(run: Run, recipe: str, tagged: Tagged) -> Conversation:
+    """The conversation of a recipe about a tagged image; chance depends on the run's seed, the image and the recipe."""
+    return run.recipes[recipe].conversation(tagged, Random(f"{run.config.seed}:{tagged.id}:{recipe}"))
 
 
 @dataclass

@@ -5,11 +5,10 @@ This is what `llava-som tag` calls.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from data_gen.lock import sole_writer
 from data_gen.pipeline import are_current, with_progress
 from data_gen.sources import SOURCES
 from data_gen.sources.base import FileSource, ImageRef
-from data_gen.stages import empty_entry, output_name, reject_image
-from data_gen.writers.files import save_marked, save_text
+from data_gen.stages import empty_entry, output_name, reject_image, tag_image
+from data_gen.writers.files import save_json_lines, save_marked
+from data_gen.writers.lists import reject_rows
 from llava_som.config_file import option
 from llava_som.images import STORED_FORMATS, resolve_inside
-from llava_som.marks.marker import MarkedImage, mark_image
 from llava_som.marks.presets import PRESETS, Preset
 from llava_som.marks.record import MarkRecord, sidecar_path
 
@@ -67,7 +66,8 @@ def tag(
     given = {key: value for key, value in options.items() if value is not None}
     config = build(TagConfig, given)
     plug_in = file_source(source, Path(inputs), {**given, "seed": config.seed})
-    tagger = Tagger(plug_in, source, changed_preset(config.preset, config.marks), config.seed, Path(out))
+    preset = changed_preset(config.preset, config.marks)
+    tagger = Tagger(plug_in, described(source, plug_in), preset, config.seed, Path(out))
     plug_in.refuse_output(tagger.out)
     refs = plug_in.refs()
     if not plug_in.images.is_file():
@@ -86,7 +86,10 @@ def tag_folder(tagger: Tagger, refs: Sequence[ImageRef], config: TagConfig, show
         with closing(in_processes(tagger, batched(todo, 1), config.workers)) as made:
             found = {entry["id"]: entry for entry in with_progress(made, len(todo), "tagging", show_progress)}
         entries = [found[ref.id] for ref in todo]
-        write_rejects(tagger.out / "rejects.jsonl", entries)
+        rejects = tagger.out / "rejects.jsonl"
+        rejects.unlink(missing_ok=True)
+        if any(entry["rejects"] for entry in entries):
+            save_json_lines(reject_rows(entries), rejects)
     return {**count(entries), "kept": len(refs) - len(todo)}
 
 
@@ -104,17 +107,13 @@ def file_source(name: str, images: Path, options: Mapping[str, Any]) -> FileSour
 
 @dataclass(frozen=True)
 class Tagger:
-    """Marks the images of a source into `out`: a folder, or the name of the one marked file."""
+    """Marks the images of a source, which `origin` describes, into `out`: a folder, or the name of the marked file."""
 
     source: FileSource
-    source_name: str
+    origin: dict[str, Any]
     preset: Preset
     seed: int
     out: Path
-    origin: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "origin", shareable(described(self.source_name, self.source)))
 
     def __call__(self, refs: Sequence[ImageRef]) -> list[Entry]:
         """Mark a batch of many images: what is wrong with one becomes its reject, not an error."""
@@ -133,12 +132,10 @@ class Tagger:
             raise ValueError(f"{target}: is there already, and is not a marked image. Choose another output folder.")
         if target.resolve() == (self.source.root / (ref.path or ref.id)).resolve():
             raise ValueError(f"{target}: would be written over by its own marked copy. Choose another output folder.")
-        image = self.source.load(ref)
-        marked = mark_image(image, self.source.regions(ref, image), self.preset, self.seed)
-        record = marked.record.model_copy(update={"origin": self.origin})
+        _, marked = tag_image(self.source, ref, self.preset, self.seed, self.origin)
         target.unlink(missing_ok=True)  # the sidecar comes first: a kill must not leave it beside an older picture
-        path = save_marked(MarkedImage(marked.image, record), target.parent, target.name)
-        return empty_entry(ref) | {"marks": len(record.marks), "image": str(path)}
+        path = save_marked(marked, target.parent, target.name)
+        return empty_entry(ref) | {"marks": len(marked.record.marks), "image": str(path)}
 
     def target(self, ref: ImageRef) -> Path:
         """Where the marked image goes: PNG stays PNG, everything else becomes JPEG."""
@@ -160,19 +157,7 @@ class Tagger:
             record = MarkRecord.load(sidecar_path(target))
         except ValueError:  # a name that cannot be written, which `mark` will tell; a damaged sidecar is written again
             return False
-        return (record.preset, record.seed, record.origin) == (self.preset, self.seed, self.origin)
-
-
-def write_rejects(path: Path, entries: Sequence[Entry]) -> None:
-    """One line for each image that could not be tagged; no file when there is none."""
-    lines = [
-        json.dumps({"id": entry["id"], "file": entry["file"], **rejected}, ensure_ascii=False) + "\n"
-        for entry in entries
-        for rejected in entry["rejects"]
-    ]
-    path.unlink(missing_ok=True)
-    if lines:
-        save_text("".join(lines), path)
+        return (record.preset, record.seed, record.origin) == (self.preset, self.seed, shareable(self.origin))
 
 
 def count(entries: Sequence[Entry]) -> dict[str, Any]:

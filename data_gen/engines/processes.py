@@ -37,13 +37,13 @@ class ProcessEngine(Engine):
 
     def entries(self, run: Run, refs: Sequence[ImageRef]) -> Generator[Entry, None, None]:
         """Marked by the processes; annotated there too, unless the annotator is shared by all."""
-        from data_gen.stages import Annotate, MarkImages
+        from data_gen.stages import Annotate, marking_stage
 
+        marking = in_processes(marking_stage(run), batched(refs, 1), run.config.workers)
         annotate, annotator = Annotate(run), run.annotator
         if not annotator.is_shared:
-            yield from in_processes(Chain((MarkImages(run), annotate)), batched(refs, 1), run.config.workers)
+            yield from marking
             return
-        marking = in_processes(MarkImages(run), batched(refs, 1), run.config.workers)
         with closing(marking) as marked, ending(ThreadPoolExecutor(annotator.requests_in_flight)) as threads:
             batches = batched(marked, annotator.requests_per_call)
             try:
@@ -57,19 +57,6 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Stages one after the other, as one."""
-
-    stages: tuple[Callable[[Sequence[Any]], list[Any]], ...]
-
-    def __call__(self, batch: Sequence[Any]) -> list[Any]:
-        """The batch through every stage."""
-        for stage in self.stages:
-            batch = stage(batch)
-        return list(batch)
 
 
 def in_processes(

@@ -126,13 +126,12 @@ class MarkingActor(StageActor):
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch of refs to a batch of entries."""
-        from data_gen.stages import Annotate, MarkImages
+        from data_gen.stages import marking_stage
 
         made: list[Any] = []
         try:
             if not self.stops_the_run:
-                made = MarkImages(self.run)([pickle.loads(ref) for ref in batch["ref"]])
-                made = made if self.run.annotator.is_shared else Annotate(self.run)(made)
+                made = marking_stage(self.run)([pickle.loads(ref) for ref in batch["ref"]])
         except (OSError, ImportError, ValueError) as error:
             self.stops_the_run = portable(error)
         return self.batch_of(made)
