@@ -131,17 +131,24 @@ def report(summary: dict, out: str) -> str:
     lines += [f"  rejected, {reason}: {number}" for reason, number in summary["rejected_by_reason"].items()]
     if summary["rejected"]:
         lines.append(f"  each with its reason in {out}/rejects.jsonl; once that is mended, the same command goes on")
+    if summary["usage"]["prompt_tokens"]:
+        lines.append(f"  its answers took {tokens_and_cost(summary['usage'])}, those kept from before included")
     return "\n".join([*lines, f"Look at it: llava-som show {out}   (or open {out}/index.html)"])
 
 
 def estimate_report(summary: dict) -> str:
     """What a dry run foresees, in a few lines."""
-    tokens = f"{summary['prompt_tokens']:,} prompt and {summary['completion_tokens']:,} answer tokens"
     return (
-        f"{summary['images']:,} images, {summary['requests']:,} requests: about {tokens}, {summary['cost']:,.2f} USD.\n"
+        f"{summary['images']:,} images, {summary['requests']:,} requests: about {tokens_and_cost(summary)}.\n"
         f"Estimated from {summary['sampled']} images ({summary['unusable']} of them unusable); what an annotator has "
         "answered before is free, and repair requests come on top. Nothing was written."
     )
+
+
+def tokens_and_cost(usage: Mapping[str, Any]) -> str:
+    """What was or would be used, in words."""
+    tokens = f"{usage['prompt_tokens']:,} prompt and {usage['completion_tokens']:,} answer tokens"
+    return f"{tokens}, {usage['cost']:,.2f} USD"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.requests import Answer, EncodedImage, Rejected
+from llava_som.files import new_file
 
 logger = logging.getLogger(__name__)
 
@@ -108,15 +109,9 @@ class AnswerCache:
         if self.folder is None:
             return
         path = self._path(question)
-        path.parent.mkdir(parents=True, exist_ok=True)
         entry = json.dumps({"reply": asdict(reply), "question": question}, ensure_ascii=False, indent=1)
-        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-        try:
-            temporary.write_text(entry, encoding="utf-8", errors="backslashreplace")
-            temporary.replace(path)
-        except BaseException:  # a full disk, a signal
-            temporary.unlink(missing_ok=True)
-            raise
+        with new_file(path, path.with_name(f".{uuid.uuid4().hex}.part")) as file:
+            file.write(entry.encode("utf-8", "backslashreplace"))
 
     def _path(self, question: Any) -> Path:
         key = _key(question)

@@ -27,7 +27,7 @@ _TWINS = (
     "Such a twin speaks of marks that its image does not show: the untagged arm of a comparison, from the same text."
 )
 _LOADING = """\
-import json, datasets
+import json{datasets}
 
 samples = json.load(open("{out}/data.json"))  # LLaVA's format; image paths start from {out}/
 """
@@ -57,7 +57,7 @@ def dataset_card(run: Run, summary: Mapping[str, Any], writers: Sequence[Writer]
         "## Numbers\n\n" + table(numbers(summary)),
         *([counted("Commonest names", summary["vocabulary"]["top"])] if summary["vocabulary"]["top"] else []),
         *([counted("Rejected, by reason", summary["rejected_by_reason"])] if summary["rejected"] else []),
-        "## Files\n\n" + table(files(writers)),
+        "## Files\n\n" + table(files(writers, run.config.untagged or run.config.twins)),
         "## Loading\n\n```python\n" + loading(name, writers) + "```",
         "## How it was made\n\n```yaml\n" + as_yaml(identity | made_by) + "```",
         "## Making it again\n\nSave this as `recipe.yaml` beside the files that it names and run "
@@ -118,11 +118,12 @@ def spread(distribution: Mapping[str, Any]) -> str:
     return "{min} to {max}, mean {mean}".format_map(distribution) if distribution else "none"
 
 
-def files(writers: Sequence[Writer]) -> dict[str, str]:
-    """What lies in the output folder."""
+def files(writers: Sequence[Writer], has_clean: bool) -> dict[str, str]:
+    """The data in the output folder, without the run's journal and the page that shows it."""
     return {
         "`data.json`": "the conversations in LLaVA's format",
         "`images/`": "marked images, each with its sidecar `.marks.json`: number, mask, box and name of every mark",
+        **({"`clean/`": "the same images without marks"} if has_clean else {}),
         "`eval.jsonl`": "images with sidecars, for `llava-som eval tasks=som_listing`",
         "`rejects.jsonl`": "what is not in the data, with reasons and answers",
         "`summary.json`": "the numbers above, with histograms",
@@ -133,7 +134,7 @@ def files(writers: Sequence[Writer]) -> dict[str, str]:
 def loading(name: str, writers: Sequence[Writer]) -> str:
     """Python that opens the data, from the folder above it."""
     lines = [f"{writer.folder} = {writer.loading.replace('OUT', name)}\n" for writer in writers]
-    return _LOADING.format(out=name) + "".join(lines)
+    return _LOADING.format(out=name, datasets=", datasets" if writers else "") + "".join(lines)
 
 
 def options(run: Run, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llava_som.files import new_file
+
 Entry = dict[str, Any]
 JOURNAL = "records.jsonl"  # its name in an output folder
 
@@ -51,8 +53,6 @@ class Journal:
 
     def put_in_order(self, ids: Sequence[str]) -> None:
         """Rewrite the file with these entries first, in this order: one line for each, whatever came before."""
-        from data_gen.writers.files import new_file  # brings Pillow, which --help does without
-
         self.entries = {key: self.entries[key] for key in ids} | self.entries
         with new_file(self.path) as file:
             file.writelines(map(line_of, [{"run": self.identity}, *self.entries.values()]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_gen.annotators import ANNOTATORS
-from data_gen.annotators.model import ModelAnnotator, chat, first_use
+from data_gen.annotators.model import ModelAnnotator, chat, made_once
 from data_gen.answer_cache import Reply, digest
 from data_gen.requests import Answer, Rejected, Request
 from llava_som.config_file import option
@@ -82,14 +82,9 @@ class LocalModelAnnotator(ModelAnnotator):
         """Model, sampling and precision."""
         return {**super().describe(), "dtype": self.dtype}
 
-    @property
+    @made_once
     def assistant(self) -> Assistant:
         """The model of this process; loaded on first use."""
-        with first_use:
-            return self._assistant
-
-    @cached_property
-    def _assistant(self) -> Assistant:
         return load(self.model, self.device, self.dtype, self.attn_implementation)
 
     @cached_property
@@ -103,7 +98,7 @@ class LocalModelAnnotator(ModelAnnotator):
         import torch
 
         try:
-            return list(self._generate(requests))
+            return self._generate(requests)
         except torch.OutOfMemoryError:
             pass  # what follows is outside of the handler: its traceback keeps the batch in memory
         if len(requests) == 1:

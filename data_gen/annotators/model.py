@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from data_gen.annotators.base import Annotator
 from data_gen.answer_cache import AnswerCache
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from data_gen.requests import EncodedImage, Request
 
 Part = dict[str, Any]
-first_use = threading.RLock()  # cached_property alone may make one model or connection for each thread
+T = TypeVar("T")
+
+
+class made_once(cached_property[T]):
+    """A cached_property that makes one model or connection also when several threads ask for the first time."""
+
+    making = threading.RLock()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """The value; threads that come while it is made wait for it."""
+        with self.making:
+            return super().__get__(instance, owner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +68,9 @@ class ModelAnnotator(Annotator):
         sampling = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
         return {"model": self.model, **{key: value for key, value in sampling.items() if value is not None}}
 
-    @property
+    @made_once
     def answers(self) -> AnswerCache:
         """The kept answers; one object for all threads, so that they see each other's questions."""
-        with first_use:
-            return self._answers
-
-    @cached_property
-    def _answers(self) -> AnswerCache:
         return AnswerCache(self.cache)
 
 

@@ -11,11 +11,10 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from data_gen.annotators import ANNOTATORS
-from data_gen.annotators.model import ModelAnnotator, chat, first_use
+from data_gen.annotators.model import ModelAnnotator, chat, made_once
 from data_gen.answer_cache import Reply, digest
 from data_gen.chat_server import ChatServer, Transient, check_url
 from data_gen.requests import Answer, EncodedImage, Rejected, Request
@@ -95,8 +94,7 @@ class OpenAICompatibleAnnotator(ModelAnnotator):
         texts = [request.system, *(e.answer for e in request.examples), *(m.text for m in request.messages)]
         words = sum(map(len, texts)) / CHARACTERS_PER_TOKEN
         prompt, completion = round(words) + self.image_tokens * (1 + len(request.examples)), self.longest(request)
-        cost = self.cost(prompt, completion)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": cost}
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": self.cost(prompt, completion)}
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """USD for so many tokens."""
@@ -110,17 +108,12 @@ class OpenAICompatibleAnnotator(ModelAnnotator):
 
     def close(self) -> None:
         """Try nothing again."""
-        if "_server" in vars(self):
-            self._server.close()
+        if "server" in vars(self):
+            self.server.close()
 
-    @property
+    @made_once
     def server(self) -> ChatServer:
         """The connection of this process."""
-        with first_use:
-            return self._server
-
-    @cached_property
-    def _server(self) -> ChatServer:
         return ChatServer(self.base_url, self.api_key_env, self.timeout_s)
 
     def _answer(self, request: Request) -> Answer | Rejected:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,11 +12,10 @@ from typing import IO, Any
 
 from data_gen.journal import line_of
 from data_gen.mix.config import MixConfig, MixFile
+from llava_som.data.record_images import STORED
 from llava_som.data.schema import IMAGE_PLACEHOLDER, Message, Sample
 from llava_som.data.sources import load_records
 from llava_som.images import resolve_inside
-
-INSIDE_PARQUET = re.compile(r"(?<=\.parquet)#\d+$")  # the row that holds the image
 
 
 @dataclass
@@ -64,7 +62,7 @@ class FileReader:
                 self._set_missing(record, absent)
                 continue
             self.report.text_only += not images
-            self.report.inside_parquet += any(map(INSIDE_PARQUET.search, sample.images))
+            self.report.inside_parquet += any(map(STORED.fullmatch, sample.images))
             yield llava_form(record, sample, self.ids.unique(sample.id, self.file.path), [path for path, _ in images])
 
     def add(self, record_id: str, file: str | Path, reason: str | Exception) -> None:
@@ -97,7 +95,8 @@ class FileReader:
         """The image's path from the mix's root, and whether it is there."""
         folder, name = os.path.split(image)
         inside, prefix = self._folder(folder)
-        file = os.path.join(inside, INSIDE_PARQUET.sub("", name))
+        stored = STORED.fullmatch(name)
+        file = os.path.join(inside, stored[1] if stored else name)
         return f"{prefix}{name}", self.config.missing == "keep" or os.path.isfile(file)
 
     def _resolve_folder(self, folder: str) -> tuple[str, str]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 import json
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_gen.mix.config import MixConfig, MixFile
 from data_gen.mix.reader import FileReader, UniqueIds
 from data_gen.mix.spool import Spool, write_lines
-from data_gen.writers.files import new_file, save_text
+from data_gen.writers.files import save_text
+from llava_som.files import new_file
+
+T = TypeVar("T")
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def mix(config: MixConfig, show_progress: bool = False) -> dict[str, Any]:
@@ -41,11 +45,11 @@ def mix(config: MixConfig, show_progress: bool = False) -> dict[str, Any]:
     with ExitStack() as stack:
         spool = Spool(stack.enter_context(tempfile.TemporaryFile(dir=config.out.parent)))
         rejects, missing = (stack.enter_context(new_file(path)) for path in asides)
-        step = stack.enter_context(progress(show_progress))
+        bars = stack.enter_context(Progress(*_COLUMNS, disable=not show_progress))
         reports, order = [], array("q")
         for file in config.files:
             reader, start = FileReader(config, file, ids, rejects, missing), len(spool)
-            for record in step(f"reading {Path(file.path).name}", reader.records(), None):
+            for record in tracked(bars, f"reading {Path(file.path).name}", reader.records()):
                 spool.add(record)
             taken = chosen(file, range(start, len(spool)), config.seed)
             reader.report.mixed = len(taken)
@@ -55,7 +59,7 @@ def mix(config: MixConfig, show_progress: bool = False) -> dict[str, Any]:
             raise ValueError("\n".join(["Nothing was written.", *missing_lines(config, map(vars, reports))]))
         if config.shuffle:
             Random(config.seed).shuffle(order)
-        write_lines(config.out, step(f"writing {config.out.name}", spool.lines(order, ids), len(order)))
+        write_lines(config.out, tracked(bars, f"writing {config.out.name}", spool.lines(order, ids), len(order)))
     for path in asides:
         if not path.stat().st_size:
             path.unlink()
@@ -76,21 +80,11 @@ def chosen(file: MixFile, span: range, seed: int) -> list[int]:
     return [*span] * int(whole) + sorted(picked)
 
 
-@contextmanager
-def progress(show: bool) -> Iterator[Callable[[str, Iterable[Any], int | None], Iterator[Any]]]:
-    """A function that passes items on and moves a bar of its own: (what is done, items, how many if known)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not show) as bars:
-
-        def step(description: str, items: Iterable[Any], total: int | None) -> Iterator[Any]:
-            task, number = bars.add_task(description, total=total), 0
-            for number, item in enumerate(items, start=1):
-                yield item
-                if number % 1000 == 0:
-                    bars.update(task, completed=number)
-            bars.update(task, completed=number, total=number)
-
-        yield step
+def tracked(bars: Progress, description: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+    """The items unchanged, with a bar of their own, which ends full also where nobody knew how many there are."""
+    task = bars.add_task(description, total=total)
+    yield from bars.track(items, total, task_id=task)
+    bars.update(task, total=bars.tasks[task].completed)
 
 
 def plural(count: int, noun: str) -> str:

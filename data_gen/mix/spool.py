@@ -12,7 +12,8 @@ from typing import IO, Any
 
 from data_gen.journal import line_of
 from data_gen.mix.reader import UniqueIds
-from data_gen.writers.files import new_file
+from data_gen.writers.files import write_array
+from llava_som.files import new_file
 
 _ROWS = 5_000  # of a parquet row group
 
@@ -55,9 +56,7 @@ def write_lines(out: Path, lines: Iterable[bytes]) -> None:
         elif out.suffix == ".jsonl":
             file.writelines(lines)
         else:
-            file.write(b"[\n")
-            file.writelines((b",\n" if number else b"") + line[:-1] for number, line in enumerate(lines))
-            file.write(b"\n]\n")
+            write_array(lines, file)
 
 
 def write_parquet(file: IO[bytes], lines: Iterable[bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from data_gen.card import shareable
 from data_gen.journal import Entry
+from llava_som.config_file import option
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def in_shards(
 
 @dataclass(frozen=True, kw_only=True)
 class Writer(ABC):
-    """Writes the samples of a run. Subclasses add options as fields.
+    """Writes the samples of a run. Subclasses add limits of their own as fields.
 
     Attributes:
         folder: the folder in the output folder that holds the files, and nothing else.
@@ -103,6 +104,13 @@ class Writer(ABC):
     folder: ClassVar[str]
     pattern: ClassVar[str]
     loading: ClassVar[str]
+
+    shard_mb: int = option(400, help="a file holds at most so many megabytes of images")
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name}={getattr(self, field.name)}: must be at least 1.")
 
     @abstractmethod
     def write(self, out: Path, samples: Iterable[StoredSample]) -> None:

@@ -1,15 +1,14 @@
-"""Files and folders that take their name only when they are whole: a kill or a full disk leaves none half written."""
+"""What a run writes: images, sidecars, text and lists, each file whole or not at all."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from data_gen.journal import line_of
+from llava_som.files import new_file, unfinished_path
 from llava_som.images import ImageError, resolve_inside, write_image
 
 if TYPE_CHECKING:
@@ -18,38 +17,6 @@ if TYPE_CHECKING:
     from llava_som.marks.marker import MarkedImage
 
 LONGEST_NAME = 255  # bytes
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write, which becomes `path` when the block ends; an exception leaves nothing of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = unfinished_path(path)
-    try:
-        with unfinished.open("w+b") as file:
-            yield file
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill, which replaces `path` when the block ends; an exception leaves nothing of it."""
-    unfinished, outdated = unfinished_path(path), path.with_name(f".{path.name}.old")
-    for left_over in (unfinished, outdated):
-        shutil.rmtree(left_over, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        if path.exists():
-            path.rename(outdated)
-        unfinished.rename(path)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    shutil.rmtree(outdated, ignore_errors=True)
 
 
 def save_image(image: Image.Image, folder: Path, name: str) -> Path:
@@ -92,12 +59,11 @@ def save_json_lines(rows: Iterable[dict[str, Any]], path: Path) -> None:
 def save_json_list(rows: Iterable[dict[str, Any]], path: Path) -> None:
     """Write one JSON array, an element a line, at once; the rows are never in memory together."""
     with new_file(path) as file:
-        file.write(b"[\n")
-        for number, row in enumerate(rows):
-            file.write((b",\n" if number else b"") + line_of(row).rstrip(b"\n"))
-        file.write(b"\n]\n")
+        write_array(map(line_of, rows), file)
 
 
-def unfinished_path(path: Path) -> Path:
-    """Where a file or folder is written until it is whole."""
-    return path.with_name(f".{path.name}.part")
+def write_array(lines: Iterable[bytes], file: IO[bytes]) -> None:
+    """JSON lines as one array, an element a line."""
+    file.write(b"[\n")
+    file.writelines((b",\n" if number else b"") + line.rstrip(b"\n") for number, line in enumerate(lines))
+    file.write(b"\n]\n")

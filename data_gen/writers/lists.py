@@ -43,6 +43,7 @@ def write_lists(run: Run, entries: Sequence[Entry]) -> dict[str, Any]:
         if name not in run.config.formats and (folder := out / WRITERS.get(name).folder).exists():
             logger.warning("%s is of an earlier run; formats=[%s] would renew it.", folder, name)
     summary = summarize(out, entries)
+    summary["usage"]["cost"] = round(run.annotator.cost(**summary["usage"]), 4)  # USD, by the prices given
     stored = {**summary, "run": shareable(identity)}
     save_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", out / "summary.json")
     save_text(dataset_card(run, summary, run.writers), out / "README.md")

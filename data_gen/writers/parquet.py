@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from data_gen.writers import WRITERS
 from data_gen.writers.base import StoredSample, Writer, in_shards
-from data_gen.writers.files import new_folder
 from llava_som.config_file import option
+from llava_som.files import new_folder
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,18 +23,11 @@ if TYPE_CHECKING:
 class ParquetWriter(Writer):
     """Rows with the image inside, decoded at once by `datasets`; training reads them too."""
 
-    shard_mb: int = option(400, help="a file holds at most so many megabytes of images")
     rows_per_group: int = option(50, help="rows that are read together; what reading a single one costs")
 
     folder = "parquet"
     pattern = "*.parquet"
     loading = 'datasets.load_dataset("parquet", data_files="OUT/parquet/*.parquet", split="train")'
-
-    def __post_init__(self) -> None:
-        if self.shard_mb < 1 or self.rows_per_group < 1:
-            raise ValueError(
-                f"shard_mb={self.shard_mb}, rows_per_group={self.rows_per_group}: both have to be at least 1."
-            )
 
     def write(self, out: Path, samples: Iterable[StoredSample]) -> None:
         """Write parquet/train-00000-of-00002.parquet and so on; no file where there is no sample."""

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from data_gen.writers import WRITERS
 from data_gen.writers.base import StoredSample, Writer, in_shards
-from data_gen.writers.files import new_folder
 from llava_som.config_file import option
+from llava_som.files import new_folder
 
 
 @WRITERS.register("webdataset")
@@ -21,18 +21,11 @@ from llava_som.config_file import option
 class WebDatasetWriter(Writer):
     """Tar shards of <number>.jpg, <number>.json and <number>.marks.json, for streaming."""
 
-    shard_mb: int = option(400, help="a file holds at most so many megabytes of images")
     shard_samples: int = option(10_000, help="a tar file holds at most so many samples")
 
     folder = "shards"
     pattern = "*.tar"
     loading = 'datasets.load_dataset("webdataset", data_files="OUT/shards/*.tar", split="train", streaming=True)'
-
-    def __post_init__(self) -> None:
-        if self.shard_mb < 1 or self.shard_samples < 1:
-            raise ValueError(
-                f"shard_mb={self.shard_mb}, shard_samples={self.shard_samples}: both have to be at least 1."
-            )
 
     def write(self, out: Path, samples: Iterable[StoredSample]) -> None:
         """Write shards/000000.tar and so on; no file where there is no sample."""

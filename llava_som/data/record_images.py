@@ -21,13 +21,12 @@ from llava_som.images import FORMATS, ImageError, open_image, resolve_inside, st
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-_UNUSABLE = (OSError, SyntaxError, ValueError, IndexError, TypeError)
-_STORED = re.compile(r"(.+\.parquet)#(\d+)")
+STORED = re.compile(r"(.+\.parquet)#(\d+)")  # the file, and the row of it that holds the image
 
 
 def image_file(image: str, root: str | Path) -> Path:
     """The file that holds an image of a record, inside the root; an ImageError when it would lie outside."""
-    stored = _STORED.fullmatch(image)
+    stored = STORED.fullmatch(image)
     return resolve_inside(stored[1] if stored else image, root)
 
 
@@ -37,7 +36,7 @@ def open_record_image(image: str, root: str | Path) -> Image.Image:
     Raises:
         ImageError: missing, corrupt, or outside the root; the message names the file, and the row.
     """
-    stored = _STORED.fullmatch(image)
+    stored = STORED.fullmatch(image)
     if stored is None:
         return open_image(image, root)
     file, row = image_file(image, root), int(stored[2])
@@ -52,7 +51,7 @@ def open_record_image(image: str, root: str | Path) -> Image.Image:
             return to_rgb(picture)
     except ImageError:
         raise
-    except (*_UNUSABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Exception as error:  # as in open_image, and what pyarrow says of a damaged file
         raise ImageError(f"{file}, row {row}: holds no usable image ({error}). Write the file again.") from error
 
 

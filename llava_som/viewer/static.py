@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from llava_som.files import new_file
+
 from .images import is_shown_as_it_is
 from .page import render_page
 from .readers import run_dataset
@@ -47,14 +49,8 @@ def write_dataset_page(dataset: Dataset, page: str | Path, count: int) -> Path:
         "rejected": dataset.facets["rejected"],
         "records": [dataset.view(number, link) for number in chosen(dataset, count)],
     }
-    unfinished = page.with_name(f".{page.name}.part")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        unfinished.write_text(render_page(data), encoding="utf-8")
-        unfinished.replace(page)
-    except BaseException:  # a full disk, a signal
-        unfinished.unlink(missing_ok=True)
-        raise
+    with new_file(page) as file:
+        file.write(render_page(data).encode())
     return page
 
 

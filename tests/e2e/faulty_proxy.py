@@ -68,7 +68,6 @@ class FaultyProxy:
         self.latency_s = latency_s
         self.requests: list[tuple[dict[str, str], dict]] = []
         self.counts: Counter[str] = Counter()
-        self.most_at_once = self._now = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -112,20 +111,14 @@ class FaultyProxy:
         self.requests.append((headers, json.loads(body)))
         fault = next(self.plan, "")
         self.counts[fault if isinstance(fault, str) and fault else "served"] += 1
-        self._now += 1
-        self.most_at_once = max(self.most_at_once, self._now)
-        try:
-            if self.latency_s:
-                await asyncio.sleep(self.latency_s)
-            if isinstance(fault, tuple):
-                return await self._send(writer, fault)
-            if fault == "hang":
-                await reader.read()
-            if fault in ("hang", "refuse"):
-                return False
-            return await self._send(writer, *await self._spoiled(fault, body))
-        finally:
-            self._now -= 1
+        await asyncio.sleep(self.latency_s)
+        if isinstance(fault, tuple):
+            return await self._send(writer, fault)
+        if fault == "hang":
+            await reader.read()
+        if fault in ("hang", "refuse"):
+            return False
+        return await self._send(writer, *await self._spoiled(fault, body))
 
     async def _spoiled(self, fault: str, body: bytes) -> tuple[Sent, bool]:
         """What to send for a request, and whether to cut the line in the middle of it."""

@@ -190,7 +190,7 @@ def test_a_failing_server_and_a_kill_lose_no_image_and_pay_for_none_twice(tmp_pa
     monkeypatch.setenv("OPENAI_LOG", "debug")
     with FaultyProxy(answer=knowing_server(known, refused), plan=some_faults(0.3, seed=1)) as server:
         served = {"annotator": "openai_compatible", "model": "m", "base_url": server.url, "timeout_s": 1}
-        served |= {"max_in_flight": 8, "max_retries": 2, **options}
+        served |= {"max_in_flight": 8, "max_retries": 2, "price_per_million_completion": 1000, **options}
         out = tmp_path / "out"
         process = start(out, **served)
         while process.poll() is None and finished(out) < images // 3:
@@ -206,6 +206,9 @@ def test_a_failing_server_and_a_kill_lose_no_image_and_pay_for_none_twice(tmp_pa
         under_way = 8  # when the kill came
         assert server.counts["paid"] <= asked + lost_on_the_line + under_way
 
+    usage = json.loads((out / "summary.json").read_text())["usage"]
+    assert usage["completion_tokens"] >= 7 * images / 2 and usage["cost"] == usage["completion_tokens"] / 1000
+    assert f"{usage['cost']:.2f} USD" in printed
     samples = {sample["id"] for sample in json.loads((out / "data.json").read_text())}
     rejects = {reject["id"]: reject for reject in lines(out / "rejects.jsonl")}
     assert samples | set(rejects) == {f"scene-{k:06d}" for k in range(images)} and not samples & set(rejects)

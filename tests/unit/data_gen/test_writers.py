@@ -126,15 +126,19 @@ def test_stored_images_that_cannot_be_opened_are_named(tmp_path):
     good = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(good, "PNG")
     Image.new("RGB", (8, 8), "blue").save(tmp_path / "b.png")
+    odd = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(odd, "PNG", exif=b"Exif\0\0MM\0*")  # Pillow lets a struct.error through
     stored = [{"bytes": good.getvalue()[:40], "path": "a.png"}, {"bytes": None, "path": "b.png"}, None]
+    stored.append({"bytes": odd.getvalue(), "path": "c.png"})
     turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
     table = pyarrow.Table.from_pylist(
         [{"id": str(k), "image": i, "conversations": turns} for k, i in enumerate(stored)]
     )
     pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
-    cut, path_only, text_only = load_records(tmp_path / "x.parquet")
-    with pytest.raises(ImageError, match=r"x\.parquet, row 0: holds no usable image"):
-        open_record_image(cut["image"], tmp_path)
+    cut, path_only, text_only, odd_exif = load_records(tmp_path / "x.parquet")
+    for record, row in ((cut, 0), (odd_exif, 3)):
+        with pytest.raises(ImageError, match=rf"x\.parquet, row {row}: holds no usable image"):
+            open_record_image(record["image"], tmp_path)
     assert open_record_image(path_only["image"], tmp_path).getpixel((0, 0)) == (0, 0, 255)
     assert "image" not in text_only and Sample.from_record(text_only).images == []
     for name, said in (("x.parquet#9", "row 9"), ("y.parquet#0", "no such file"), ("../x.parquet#0", "outside")):
@@ -243,7 +247,13 @@ def test_the_recipe_on_the_card_makes_the_same_bytes(tmp_path, given):
     generate(read_options([str(tmp_path / "recipe.yaml"), f"out={again}"]))
     assert (again / "data.json").read_bytes() == (first / "data.json").read_bytes()
     assert summary["untagged_twins"] == (summary["records"] // 2 if "twins" in given else 0)
-    assert ("of them untagged twins" in body) == ("twins" in given)
+    assert ("of them untagged twins" in body) == ("| `clean/` |" in body) == ("twins" in given)
+
+
+def test_a_card_of_lists_alone_loads_without_more_packages(tmp_path):
+    write_lists(*finished_run(tmp_path))
+    code = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert code.startswith("import json\n") and "datasets" not in code
 
 
 def test_options_whose_defaults_differ_between_recipes_are_repeated_only_where_they_were_given(tmp_path):
@@ -271,7 +281,9 @@ def test_a_card_without_a_licence_or_with_a_secret():
     }
 
 
-@pytest.mark.parametrize(("name", "options"), [("parquet", {"shard_mb": 0}), ("webdataset", {"shard_samples": 0})])
-def test_limits_below_one_are_refused(name, options):
-    with pytest.raises(ValueError, match="at least 1"):
-        WRITERS.get(name)(**options)
+@pytest.mark.parametrize(
+    ("name", "limit"), [("parquet", "shard_mb"), ("parquet", "rows_per_group"), ("webdataset", "shard_samples")]
+)
+def test_limits_below_one_are_refused(name, limit):
+    with pytest.raises(ValueError, match=f"{limit}=0: must be at least 1"):
+        WRITERS.get(name)(**{limit: 0})
