@@ -60,6 +60,13 @@ class Thing:
         height, width = (side // _BLOCK for side in padded.shape)
         return np.asarray(padded.reshape(height, _BLOCK, width, _BLOCK).any(axis=(1, 3)))
 
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """How many blocks each block is away from the nearest one of `blocks`, float32 of the same shape."""
+        import cv2
+
+        return cv2.distanceTransform((~self.blocks).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -134,12 +141,7 @@ class Layout:
 
     def gap(self, thing: Thing, other: Thing) -> float:
         """Pixels between the two masks where they come closest, to within two blocks; 0 where they touch."""
-        import cv2
-
-        if thing is other or (thing.blocks & other.blocks).any():
-            return 0.0
-        distance = cv2.distanceTransform((~other.blocks).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        return _BLOCK * (float(distance[thing.blocks].min()) - 1)
+        return _BLOCK * max(0.0, float(other.distances[thing.blocks].min()) - 1)
 
 
 def tags_are_on_things(record: MarkRecord) -> bool:

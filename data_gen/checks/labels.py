@@ -51,7 +51,7 @@ class Labels:
 
     def cited(self, text: str) -> list[str]:
         """The labels a sentence names as tags ("the sheep tagged 4", "tags 2, 5 and 7", "[3]"), in order, once each."""
-        label = r"\d{1,3}(?![\d%:]|\.\d)" if self.are_numbers else r"[A-Za-z](?:[A-Za-z])?"
+        label = r"\d{1,3}(?![\d%:]|\.\d)" if self.are_numbers else r"[A-Za-z]{1,2}"
         more = rf"(?:(?:,| and| or| to|, and|, or|/| &)\s*(?:tags? |the one tagged )?{label}\b)*"
         found: dict[str, None] = {}
         patterns = rf"\b{_TAG_WORDS}(?:\s*[-#:]\s*|\s+)\[?({label}\b{more})", rf"\[({label})\]"

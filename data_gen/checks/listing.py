@@ -15,6 +15,13 @@ from llava_som.marks.parse import normalize_name
 OUT_OF_ORDER = "out of order"
 
 
+def list_text(texts: Mapping[str, str], style: str = "lines") -> str:
+    """The list {label: text} in the form that `Labels.items` reads; `style` is "lines" or "sentence"."""
+    if style == "lines":
+        return "\n".join(f"{label}. {text}" for label, text in texts.items())
+    return ", ".join(f"{label}. {text.rstrip('.')}" for label, text in texts.items()) + "."
+
+
 def id_findings(items: Sequence[LabelledItem], labels: Labels) -> list[Finding]:
     """Which tags the list leaves out, makes up or repeats, and whether it keeps their order."""
     listed = [item.label for item in items]

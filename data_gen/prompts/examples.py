@@ -13,7 +13,9 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
+from data_gen.checks.dialogue import Exchange, dialogue_text
 from data_gen.checks.labels import Labels
+from data_gen.checks.listing import list_text
 from data_gen.prompts.pictures import GARDEN, TABLE, Shape, draw
 from data_gen.requests import MEDIA_TYPES, EncodedImage, Example
 from data_gen.sources.base import read_json
@@ -107,7 +109,7 @@ TABLE_TALK = (
     ("What is closest to the vase tagged {vase}?", "The yellow flower tagged {flower}, because it stands in the vase."),
 )
 
-Write = Callable[[Labels, Mapping[str, str], int], str]
+Write = Callable[[Mapping[str, str], int], str]  # {thing: label} in counting order, and which of the two pictures
 
 
 def listing_examples(preset: Preset, style: str) -> tuple[Example, ...]:
@@ -168,52 +170,46 @@ def _file_example(file: Path, number: int, row: object) -> Example:
 @lru_cache(maxsize=16)
 def _examples(preset: Preset, write: Write) -> tuple[Example, ...]:
     pictures = (_marked(shapes, preset) for shapes in (GARDEN, TABLE))
-    answers = (
-        (image, labels, write(Labels.of(list(labels.values())), labels, place))
-        for place, (image, labels) in enumerate(pictures)
-        if labels
-    )
-    return tuple(Example(image, answer) for image, _, answer in answers if answer)
+    answers = ((image, write(tags, place)) for place, (image, tags) in enumerate(pictures) if tags)
+    return tuple(Example(image, answer) for image, answer in answers if answer)
 
 
 @lru_cache(maxsize=8)
 def _marked(shapes: tuple[Shape, ...], preset: Preset) -> tuple[EncodedImage, dict[str, str]]:
-    """The picture with its tags, as PNG, and {thing: label} of those that got one."""
+    """The picture with its tags, as PNG, and {thing: label} of those that got one, in counting order."""
     image, regions = draw(shapes)
     marked = mark_image(image, regions, preset)
     file = io.BytesIO()
     marked.image.save(file, "PNG", optimize=True)
-    labels = {str(mark.category): mark.label for mark in marked.record.marks}
-    return EncodedImage(file.getvalue(), "image/png"), labels
+    things = {mark.label: str(mark.category) for mark in marked.record.marks}
+    return EncodedImage(file.getvalue(), "image/png"), {things[label]: label for label in Labels.of([*things]).names}
 
 
-def _write_lines(labels: Labels, tags: Mapping[str, str], place: int) -> str:
+def _write_lines(tags: Mapping[str, str], place: int) -> str:
     texts = (GARDEN_LIST, TABLE_LIST)[place]
 
     def tag(found: re.Match[str]) -> str:
         return f" tagged {tags[found[1]]}" if found[1] in tags else ""
 
-    return _lines(labels, {tags[name]: re.sub(r"\[([^]]+)\]", tag, texts[name]) for name in tags})
+    return list_text({label: re.sub(r"\[([^]]+)\]", tag, texts[name]) for name, label in tags.items()})
 
 
-def _write_names(labels: Labels, tags: Mapping[str, str], place: int) -> str:
-    names = {label: (GARDEN_NAMES, TABLE_NAMES)[place].get(name, name) for name, label in tags.items()}
-    return ", ".join(f"{label}. {names[label]}" for label in labels.names) + "."
+def _write_names(tags: Mapping[str, str], place: int) -> str:
+    names = (GARDEN_NAMES, TABLE_NAMES)[place]
+    return list_text({label: names.get(name, name) for name, label in tags.items()}, "sentence")
 
 
-def _write_descriptions(labels: Labels, tags: Mapping[str, str], place: int) -> str:
+def _write_descriptions(tags: Mapping[str, str], place: int) -> str:
     texts = (GARDEN_DESCRIPTIONS, TABLE_DESCRIPTIONS)[place]
-    return _lines(labels, {label: texts[name] for name, label in tags.items()})
+    return list_text({label: texts[name] for name, label in tags.items()})
 
 
-def _write_talk(labels: Labels, tags: Mapping[str, str], place: int) -> str:
+def _write_talk(tags: Mapping[str, str], place: int) -> str:
     """The exchanges whose things all have tags."""
-    lines = []
-    for question, answer in (GARDEN_TALK, TABLE_TALK)[place]:
-        if all(name in tags for name in re.findall(r"\{([^}]+)\}", question + answer)):
-            lines.append(f"Q: {question.format_map(tags)}\nA: {answer.format_map(tags)}")
-    return "\n".join(lines)
-
-
-def _lines(labels: Labels, texts: Mapping[str, str]) -> str:
-    return "\n".join(f"{label}. {texts[label]}" for label in labels.names)
+    return dialogue_text(
+        [
+            Exchange(question.format_map(tags), answer.format_map(tags))
+            for question, answer in (GARDEN_TALK, TABLE_TALK)[place]
+            if all(name in tags for name in re.findall(r"\{([^}]+)\}", question + answer))
+        ]
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from data_gen.checks.findings import Finding
-from data_gen.recipes.english import listed
+from data_gen.english import listed
 
 # By the kind of a finding; {tags} are the tags, or the questions and answers, that it concerns, {detail} its details.
 FAULTS = {

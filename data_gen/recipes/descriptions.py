@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from data_gen.english import ordinal, spoken
 from data_gen.geometry import OPPOSITE, Direction, Thing
-from data_gen.recipes.english import ordinal, spoken
 from data_gen.recipes.questions import TOWARDS
 from data_gen.recipes.subjects import COLOURS, PEOPLE, Scene, Subject
 

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from data_gen.checks.findings import Finding, ListLimits
+from data_gen.checks.listing import list_text
 from data_gen.checks.wording import shortened
 from data_gen.prompts.repair import FAULTS
 from data_gen.prompts.system import listing_system
@@ -71,12 +72,12 @@ class ListingRecipe(ListLimits, CheckedRecipe):
             examples=self._examples(tagged.record.preset),
             max_tokens=token_limit(self.max_words * len(labels.names)),
             seed=rng.getrandbits(31),
-            truth=None if nameless else self._written(truth),
+            truth=None if nameless else list_text(truth, self.style),
             no_truth=f"there is no class name for mark {', '.join(nameless)}",
         )
         task = ListTask(labels=labels, names=names, limits=self, more_checks=lambda texts: self._misread(texts, labels))
         texts = yield from ask_list(request, task, truth)
-        return [Turn("human", f"<image>\n{question}"), Turn("gpt", self._written(texts))]
+        return [Turn("human", f"<image>\n{question}"), Turn("gpt", list_text(texts, self.style))]
 
     def describe(self) -> dict[str, Any]:
         """A hash over the system message, examples, repairs and instructions."""
@@ -102,14 +103,9 @@ class ListingRecipe(ListLimits, CheckedRecipe):
             return ()
         return file_examples(self.examples_file) if self.examples_file else listing_examples(preset, self.style)
 
-    def _written(self, texts: Mapping[str, str]) -> str:
-        if self.style == "lines":
-            return "\n".join(f"{label}. {text}" for label, text in texts.items())
-        return ", ".join(f"{label}. {text.rstrip('.')}" for label, text in texts.items()) + "."
-
     def _misread(self, texts: Mapping[str, str], labels: Labels) -> list[Finding]:
         """A finding where the list as training would see it reads as other items: one of them looks like two."""
-        written = self._written(texts)
+        written = list_text(texts, self.style)
         read = [(item.label, normalize_name(item.text)) for item in labels.items(written)]
         if read == [(label, normalize_name(text)) for label, text in texts.items()]:
             return []

@@ -157,20 +157,5 @@ NAME = (
 NAME_ANSWER = ("Tag {tag} marks {name}.", "It is {name}.")
 IS_ON = ("Does tag {tag} stand for {name}?", "Does tag {tag} mark {name}?", "Is the {thing} tagged {tag} {name}?")
 
-TEMPLATES = (
-    *(
-        COUNT_ALL,
-        COUNT_ALL_ANSWER,
-        RANGE_ANSWER,
-        COUNT,
-        COUNT_ANSWER,
-        COUNT_ONE_ANSWER,
-        IS_TOWARDS,
-        WHERE,
-        WHICH_OF_TWO,
-        FARTHEST,
-    ),
-    *(FARTHEST_OF_ALL, NEAREST, NEAREST_OF, NEAREST_ANSWER, LARGER, LARGER_ANSWER, LARGEST, LARGEST_ANSWER, COLOUR),
-    *(COLOUR_ANSWER, SAME_COLOUR, HAS_COLOUR, OF_COLOUR, OF_COLOUR_ANSWER, SAME_KIND, WHICH_TAG, WHICH_TAG_ANSWER),
-    *(NAME, NAME_ANSWER, IS_ON),
-)
+# All of the above, by which a data set says how it was worded.
+TEMPLATES = tuple(text for name, text in tuple(globals().items()) if name.isupper())

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from data_gen.checks.dialogue import Exchange
 from data_gen.checks.findings import Finding, ListLimits
 from data_gen.checks.labels import Labels
-from data_gen.checks.listing import mention_findings, uniqueness_findings
+from data_gen.checks.listing import list_text, mention_findings, uniqueness_findings
+from data_gen.english import sentence
 from data_gen.prompts.repair import FAULTS
 from data_gen.prompts.system import TEMPLATES, description_system
 from data_gen.recipes import RECIPES
@@ -28,7 +29,6 @@ from data_gen.recipes.checked import (
     turns_of,
 )
 from data_gen.recipes.descriptions import unique_descriptions
-from data_gen.recipes.english import sentence
 from data_gen.recipes.instructions import (
     DESCRIBE_TAG,
     DESCRIBE_TAG_ANSWERS,
@@ -71,7 +71,7 @@ class ReferRecipe(ListLimits, CheckedRecipe):
             examples=self._examples(tagged),
             max_tokens=token_limit(self.max_words * len(labels.names)),
             seed=rng.getrandbits(31),
-            truth="\n".join(f"{label}. {text}" for label, text in known.items()) if known else None,
+            truth=list_text(known) or None,
             no_truth="it tells no mark from all the others",
         )
         task = ListTask(labels=labels, names=names, limits=self, more_checks=lambda texts: _faults(texts, labels))

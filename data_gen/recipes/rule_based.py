@@ -14,9 +14,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
 from data_gen.checks.dialogue import Exchange
+from data_gen.english import Noun, listed, number_word, sentence
 from data_gen.geometry import OPPOSITE, Direction
 from data_gen.recipes import questions as q
-from data_gen.recipes.english import Noun, listed, number_word, sentence
 from data_gen.recipes.subjects import Scene, Subject, tags
 from llava_som.marks.labels import rank
 
@@ -64,12 +64,7 @@ def _candidate(
 ) -> Candidate:
     asked = frozenset(subject.label for subject in asks)
     told = frozenset(subject.label for subject in says if subject.noun)
-    return Candidate(Exchange(sentence_of(question), sentence_of(answer)), about, asked, told | asked)
-
-
-def sentence_of(text: str) -> str:
-    """The text with a capital and an end, also behind a full stop in the middle."""
-    return " ".join(sentence(part) for part in text.replace(". ", ".\n").split("\n"))
+    return Candidate(Exchange(sentence(question), sentence(answer)), about, asked, told | asked)
 
 
 def _words(a: Subject, b: Subject | None = None) -> dict[str, str]:
@@ -223,15 +218,16 @@ def _colour(scene: Scene, rng: Random) -> Iterator[Candidate]:
 def _of_colour(coloured: Sequence[Subject], thing: str, rng: Random) -> Candidate:
     colour = str(rng.choice(coloured).colour)
     group = [subject for subject in coloured if subject.colour == colour]
-    words = {"thing": thing, "colour": colour, "Colour": colour.capitalize(), "tags": tags(group)}
+    words = {"thing": thing, "colour": colour, "tags": tags(group)}
     words |= {"Tags": tags(group).capitalize(), "mark": "marks" if len(group) == 1 else "mark"}
     question, answer = rng.choice(q.OF_COLOUR).format(**words), rng.choice(q.OF_COLOUR_ANSWER).format(**words)
     return _candidate(question, answer, ("of colour", colour))
 
 
 def _same_colour(a: Subject, b: Subject, rng: Random) -> Candidate:
-    question = rng.choice(q.SAME_COLOUR).format(**_words(a, b))
-    different = f"No. {a.mention} {a.is_or_are} {a.colour}, while {b.after(a)} {b.is_or_are} {b.colour}"
+    words = _words(a, b)
+    question = rng.choice(q.SAME_COLOUR).format(**words)
+    different = f"No. {words['A']} {a.is_or_are} {a.colour}, while {b.after(a)} {b.is_or_are} {b.colour}"
     answer = f"Yes, both are {a.colour}" if a.colour == b.colour else different
     return _candidate(question, answer, ("colours", frozenset({a.label, b.label})), says=(a, b))
 

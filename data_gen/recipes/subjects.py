@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from data_gen.checks.agreement import are_synonyms
+from data_gen.english import Noun, caption, listed, noun, spoken, words
 from data_gen.geometry import Layout, Thing, is_screen
-from data_gen.recipes.english import Noun, caption, listed, noun, spoken, words
 from llava_som.marks.labels import rank
 from llava_som.marks.parse import normalize_name
 

@@ -1,7 +1,8 @@
 """Listings by what is printed on the tags, which are numbers or letters.
 
 `parse` reads numbers. Letters count like the columns of a spreadsheet (a = 1, z = 26, aa = 27), so a listing by letters
-becomes one by numbers, is read, and turns back; a letter that no tag has is found out like a number.
+becomes one by numbers, is read, and turns back; a letter that no tag has is found out like a number. An item
+with a number ("1. a cat") names no letter and is none.
 """
 
 from __future__ import annotations
@@ -53,17 +54,23 @@ def labelled_items(text: str, labels: Sequence[str]) -> list[LabelledItem]:
     if all(label.isdigit() for label in labels):
         return [LabelledItem(str(item.id), item.text) for item in parse_items(text).items]
     cased = str.upper if labels[0].isupper() else str.lower
+    written: dict[int, str] = {}
+
+    def number_of(letters: str) -> int:
+        written[rank(letters)] = cased(letters)
+        return rank(letters)
 
     def as_number(found: re.Match[str]) -> str:
         if found["verb"] and not found["tag"] and cased(found["letters"]) not in labels:  # "It is a dog."
             return found[0]
         opened, close = ("", "") if found["open"] == "(" else (found["open"], found["close"])
         after = found["after"] or (". " if found["open"] == "(" else "")
-        return f"{found['before']}{opened}{rank(found['letters'])}{close}{after}"
+        return f"{found['before']}{opened}{number_of(found['letters'])}{close}{after}"
 
     numbered = _LETTER_ITEM.sub(as_number, plain_answer(text))
-    numbered = _LETTER_FIELD.sub(lambda found: f"{found[1]}{rank(found[2])}", numbered)
-    return [LabelledItem(cased(letters_of(item.id)), item.text) for item in parse_items(numbered).items]
+    numbered = _LETTER_FIELD.sub(lambda found: f"{found[1]}{number_of(found[2])}", numbered)
+    items = parse_items(numbered).items
+    return [LabelledItem(written[item.id], item.text) for item in items if item.id in written]
 
 
 def letters_of(number: int) -> str:
@@ -76,7 +83,7 @@ def letters_of(number: int) -> str:
 
 
 def rank(label: str) -> int:
-    """Where a label stands in counting order: its number, or that of its letters; a large one for any other text."""
+    """Where a label stands in counting order: its number, or that of its letters; any number for other texts."""
     if label.isascii() and label.isdigit():
         return int(label)
     number = 0

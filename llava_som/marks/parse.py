@@ -154,13 +154,8 @@ def parse_items(text: str) -> ParsedListing:
         _item_text(text[start.end : end], is_last=start is starts[-1])
         for start, end in zip(starts, bounds[1:], strict=True)
     ]
-    return ParsedListing(
-        tuple(
-            ListedItem(number, _without_own_number(number, said))
-            for start, said in zip(starts, texts, strict=True)
-            for number in start.ids
-        )
-    )
+    items = [ListedItem(number, said) for start, said in zip(starts, texts, strict=True) for number in start.ids]
+    return ParsedListing(tuple(_by_tag(items)))
 
 
 def plain_answer(text: str) -> str:
@@ -276,13 +271,25 @@ def _item_text(raw: str, is_last: bool) -> str:
     return _trimmed(words)
 
 
-def _without_own_number(number: int, words: str) -> str:
-    """The words of "1. Tag 1: a cat" and "1. [1] a cat" without the number that is said again."""
+def _by_tag(items: list[ListedItem]) -> list[ListedItem]:
+    """The items of "1. Tag 3: a cat, 2. Tag 5: a dog", which are numbered and name their tags, by the tags.
+
+    Where not all do, only a number that is said again ("1. [1] a cat") is left out.
+    """
+    inner = [_inner_items(item.text) for item in items]
+    if len(items) > 1 and all(inner):
+        return [tagged for several in inner for tagged in several]
+    return [
+        several[0] if several and several[0].id == item.id else item for item, several in zip(items, inner, strict=True)
+    ]
+
+
+def _inner_items(words: str) -> list[ListedItem]:
+    """What the words of an item list themselves: "Tag 3: a cat", "[3] a cat", "Tags 3 and 4: cats"."""
     for shape in ("tagged", "bracketed"):
-        again = _LINE_START[shape].match(words)
-        if again and int(again["id"]) == number:
-            return _trimmed(words[again.end() :])
-    return words
+        if found := _LINE_START[shape].match(words):
+            return [ListedItem(number, _trimmed(words[found.end() :])) for number in _ids(found)]
+    return []
 
 
 def _trimmed(words: str) -> str:

@@ -84,6 +84,14 @@ def test_rows_and_extremes_need_every_step_to_be_certain():
     assert crowd.farthest(crowd.things, "right") is crowd.things[2]
 
 
+def test_a_ring_is_not_smaller_than_a_square_of_its_size():
+    disc, ring = np.zeros((2, SIDE, SIDE), bool)
+    disc[10:90, 10:90] = ring[10:90, 110:190] = True
+    ring[14:86, 114:186] = False
+    pair = Layout.of(tagged([Region.from_mask(mask, name="dog") for mask in (disc, ring)]).record)
+    assert not any(pair.is_larger(a, b) for a, b in permutations(pair.things, 2))
+
+
 def test_sizes_that_are_close_have_no_largest():
     close = layout((10, 10, 40, 40), (100, 10, 44, 44), (200, 10, 80, 80))
     assert close.largest(close.things) is close.things[2] and close.smallest(close.things) is None

@@ -178,6 +178,18 @@ def test_letters_are_read_in_every_shape_numbers_are(text):
     assert labels.items(text) == [LabelledItem("a", "cat"), LabelledItem("b", "dog"), LabelledItem("c", "cup")]
 
 
+@pytest.mark.parametrize("text", ["1. cat\n2. dog", '[{"id": 1, "name": "cat"}]', "0. cat", "c. cup\n1. cat\n2. dog"])
+def test_an_item_with_a_number_is_not_that_of_a_letter(text):
+    assert [item.label for item in Labels.of(["a", "b", "c"]).items(text)] == ["c"] * text.startswith("c")
+
+
+def test_a_numbered_list_whose_items_name_their_letters_goes_by_the_letters():
+    assert Labels.of("abc").items("1. Tag a: cat\n2. Tag c: cup") == [
+        LabelledItem("a", "cat"),
+        LabelledItem("c", "cup"),
+    ]
+
+
 def test_letters_count_like_columns_and_invented_ones_are_found():
     assert [letters_of(number) for number in (1, 26, 27, 52, 53, 702, 703)] == ["a", "z", "aa", "az", "ba", "zz", "aaa"]
     assert all(rank(letters_of(number)) == number for number in range(1, 800))
@@ -249,6 +261,9 @@ TALK = "Q: Which tag is on the dog?\nA: Tag 2.\nQ: And the cat?\nA: The cat is t
         ("Q: Is it a dog?\nA: Yes.\nQ: Is it big?\nA: No.", ["no tag is cited"]),
         (TALK.replace("And the cat", "Which tag is on the dog"), ["asks the same twice"]),
         (TALK.replace("Tag 2.", ""), ["empty"]),
+        (TALK.replace("And the cat?", ""), ["empty"]),
+        (TALK.replace("Tag", "Perhaps tag").replace("The cat is", "Possibly it is"), ["mostly unsure"]),
+        ("\n".join(f"Q: Is that {n}?\nA: Tag 2." for n in "abcd"), ["too many questions", "repetitive"]),
     ],
 )
 def test_every_fault_of_a_conversation_is_named(text, expected):

@@ -23,6 +23,7 @@ from data_gen.checks.listing import (
 )
 from data_gen.prompts.examples import description_examples, dialogue_examples, listing_examples
 from data_gen.prompts.repair import FAULTS
+from data_gen.recipes import questions
 from data_gen.recipes.instructions import EVERY_OBJECT, FAMILIES, SOME_REGIONS, SOME_REGIONS_LETTERS, instructions
 from data_gen.recipes.listing import ListingRecipe
 from data_gen.recipes.qa import QaRecipe
@@ -80,6 +81,15 @@ def test_a_model_is_told_of_tags_that_stand_beside_their_things_only_where_some_
     script = Script(GOOD)
     converse(ListingRecipe(), picture, script)
     assert "beside it" in script.requests[0].system
+
+
+def test_a_model_is_told_of_tags_at_the_corners_of_boxes_and_of_their_colours():
+    for changes in ({}, {"draw": ("box", "mark"), "tag_colour": "palette"}):
+        script = Script(GOOD)
+        converse(ListingRecipe(), boxes(["cat", "dog", "cup"], placement="anchors", **changes), script)
+        system = script.requests[0].system
+        assert "at a corner of their box" in system and "at their centre" not in system
+        assert ("colour of the outline" in system) == bool(changes)
 
 
 def test_one_repair_names_what_is_wrong_and_keeps_what_was_right():
@@ -237,11 +247,7 @@ def test_the_annotation_may_say_anything_that_training_can_read():
 @pytest.mark.parametrize("changes", [{}, {"labels": "letters"}])
 def test_the_built_in_examples_pass_the_checks_they_are_examples_for(changes):
     style = preset(**changes)
-    counting = (
-        ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]
-        if changes
-        else [str(number) for number in range(1, 13)]
-    )
+    counting = [*"abcdefghijkl"] if changes else [str(number) for number in range(1, 13)]
     for example, count in zip(listing_examples(style, "lines"), (12, 11), strict=True):
         labels = Labels.of(counting[:count])
         items = labels.items(example.answer)
@@ -354,6 +360,11 @@ def test_a_recipe_travels_to_other_processes_and_says_what_it_was_worded_with(re
     assert pickle.loads(pickle.dumps(recipe)) == recipe
     assert recipe.describe() == recipe.describe() and len(recipe.describe()["wording_sha256"]) == 64
     assert len({other.describe()["wording_sha256"] for other in (ListingRecipe(), QaRecipe(), ReferRecipe())}) == 3
+
+
+def test_the_wordings_that_are_hashed_are_all_that_questions_are_made_of():
+    for wording in (questions.TOWARDS, questions.SUPERLATIVE, questions.COMPARATIVE, questions.COUNT, questions.IS_ON):
+        assert wording in questions.TEMPLATES
 
 
 @pytest.mark.parametrize(

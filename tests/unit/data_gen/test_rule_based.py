@@ -17,9 +17,10 @@ from data_gen.recipes.refer import ReferRecipe
 from data_gen.recipes.rule_based import Kind, rule_dialogue
 from data_gen.recipes.subjects import Scene
 from data_gen.requests import Rejected
-from llava_som.marks import normalize_name
+from llava_som.marks import Region, normalize_name
 from llava_som.marks.record import RecordedRegion, SkippedRegion
-from tests.unit.data_gen.conversations import boxes, converse, scattered, voc_photo
+from tests.unit.data_gen.conversations import SIDE, boxes, converse, scattered, voc_photo
+from tests.unit.data_gen.conversations import tagged as marked
 
 PLURALS = {"person": "people", "wine glass": "wine glasses", "sheep": "sheep", "dog": "dogs"}
 NAMES = [*PLURALS, "skis", "grass"]
@@ -188,15 +189,18 @@ def test_every_statement_is_true_of_the_masks(kind, scenes):
 
 
 def test_conversations_mix_kinds_repeat_nothing_and_do_not_ask_what_they_told(scenes):
+    told = 0
     for number, (tagged, _) in enumerate(scenes):
         exchanges = rule_dialogue(tagged.record, Random(number), (5, 5), get_args(Kind))
         questions = [exchange.question for exchange in exchanges]
         assert len(set(questions)) == len(questions)
         for place, exchange in enumerate(exchanges):
-            asked = re.search(r"(?:What (?:is|does) tag (\d+)|under tag (\d+)\?)", exchange.question)
+            asked = re.search(r"What (?:does tag|is the thing tagged|has been given tag) (\d+)", exchange.question)
             if asked:
+                told += 1
                 before = " ".join(f"{e.question} {e.answer}" for e in exchanges[:place])
-                assert not re.search(rf"the (?!thing|one)[a-z ]+ tagged {asked[1] or asked[2]}\b", before)
+                assert not re.search(rf"the (?!thing|one)[a-z ]+ tagged {asked[1]}\b", before)
+    assert told > 5
 
 
 def test_the_same_seed_asks_the_same_and_others_ask_otherwise():
@@ -276,11 +280,11 @@ def screen(names):
 
 
 def test_what_stands_on_a_screen_is_quoted_and_never_inflected():
-    tagged = screen(["Save", "Settings", "OK", "Save", None, "登录", "...", 'say "x"', "Tag 3", "x" * 99])
+    tagged = screen(["Save", "Settings", "OK. done", "Save", None, "登录", "...", 'say "x"', "Tag 3", "x" * 99])
     talks = [rule_dialogue(tagged.record, Random(seed), (9, 9), get_args(Kind)) for seed in range(60)]
     text = "\n".join(f"{exchange.question} {exchange.answer}" for talk in talks for exchange in talk)
     assert 'the element "Settings" tagged 2' in text and "the element tagged 5" in text and '"登录"' in text
-    assert 'marks the element "OK"' in text and 'tag of the element "OK"' in text
+    assert 'marks the element "OK. done"' in text and 'tag of the element "OK. done"' in text and "OK. Done" not in text
     assert not re.search(
         r"[Ss]ettings(?!\")|\b(?:things?|button|interactive|are to the)\b|an? \"|\.\.\.|Tag 3\"|xxx", text
     )
@@ -315,6 +319,19 @@ def test_a_class_of_which_something_has_no_tag_is_counted_as_tagged_but_not_told
             said = exchange.question + exchange.answer
             assert not re.search(r"[Tt]he dog\b(?! tagged)", said), said
             assert "only one" not in said or "tagged" in said
+
+
+def test_a_neighbour_tells_things_apart_only_where_there_is_one_of_it():
+    at = {"dog": (10, 10, 100, 100), "Dog": (60, 60, 110, 110), "cup": (180, 180, 40, 40)}
+    picture = marked([Region.from_box(box, (SIDE, SIDE), name=name.lower()) for name, box in at.items()])
+    assert unique_descriptions(picture.record) == {"1": "the cup", "3": "the dog nearest to the cup"}
+    assert not unique_descriptions(with_unmarked(picture, "cup"))
+
+
+def test_how_large_people_look_tells_nothing():
+    for name, told in (("dog", {"the dog that looks smaller", "the dog that looks larger"}), ("woman", set())):
+        regions = [Region.from_box(box, (SIDE, SIDE), name=name) for box in ((10, 10, 60, 60), (40, 40, 150, 150))]
+        assert set(unique_descriptions(marked(regions).record).values()) == told
 
 
 def test_two_tags_make_no_range():

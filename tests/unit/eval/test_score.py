@@ -74,6 +74,7 @@ def test_missing_and_repeated_ids():
     score = score_listing("1. cup\n1. cup\n3. laptop", record(NAMES[:3]))
     assert (score.items, score.found, score.correct, score.named, score.overrun) == (3, 2, 2, 2, 0)
     assert score.misplaced == 1
+    assert score_listing("1. cup\n1. hat", record(NAMES[:1])).correct == 1, "the first mention stands"
 
 
 @pytest.mark.parametrize(("order", "moves"), [([1, 2, 3], 0), ([3, 1, 2], 1), ([3, 2, 1], 2), ([2, 1, 3], 1)])

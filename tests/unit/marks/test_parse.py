@@ -97,6 +97,20 @@ def test_every_shape(text):
     assert parse_listing(text) == THREE
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1. Tag 1: person\n2. Tag 3: dog", {1: "person", 3: "dog"}),
+        ("1. [3] dog, 2. [1] person", {3: "dog", 1: "person"}),
+        ("1. Tags 2 and 3 are on dogs.\n2. Tag 1 is on a person.", {2: "dogs", 3: "dogs", 1: "a person"}),
+        ("1. person\n2. Tag 3: a sign", {1: "person", 2: "Tag 3: a sign"}),
+        ("1. Tag 3: a sign", {1: "Tag 3: a sign"}),
+    ],
+)
+def test_a_numbered_list_whose_items_all_name_their_tags_goes_by_the_tags(text, expected):
+    assert parse_listing(text) == expected
+
+
 def test_items_may_span_lines_and_point_at_each_other():
     text = (
         "The photo shows five tagged things.\n\n"

@@ -44,6 +44,7 @@ _PLURALS = {
     **{"half": "halves", "loaf": "loaves", "scarf": "scarves", "thief": "thieves", "hoof": "hooves", "elf": "elves"},
     **{"potato": "potatoes", "tomato": "tomatoes", "hero": "heroes", "mango": "mangoes", "buffalo": "buffaloes"},
     **{"volcano": "volcanoes", "cactus": "cacti", "quiz": "quizzes", "bus": "buses", "human": "humans"},
+    **{"ottoman": "ottomans", "bookshelf": "bookshelves", "pocketknife": "pocketknives", "penknife": "penknives"},
 }
 _PLURAL_FORMS = frozenset(_PLURALS.values()) - frozenset(_PLURALS) | {"cattle", "clothes", "police", "dice"}
 _SINGULAR_IN_S = words("atlas bias canvas christmas gas lens news")
@@ -52,7 +53,7 @@ _NOT_IN_A_PLAIN_NAME = words("""
     the to under wearing with without
 """)
 _VOWEL_SOUND = re.compile(
-    r"(?!uni(?![dmn])|us[aeu]|uti|uku|eu|ewe|one\b|once)[aeiou]|heir|honest|hono|hour", re.IGNORECASE
+    r"(?!uni(?![dmn])|us[aeu]|ut[ei]|uri|uku|eu|ewe|one\b|once)[aeiou]|heir|honest|hono|hour", re.IGNORECASE
 )
 _LONGEST_CAPTION = 60  # characters
 _LETTERS_WITH_AN = frozenset("AEFHILMNORSX")
@@ -103,11 +104,6 @@ class Noun:
     def is_one_of_several(self) -> bool:
         """Whether "the leftmost" of them is one thing: a dog, not grass or boats."""
         return not (self.is_mass or self.is_only_one or self.is_plural)
-
-    @property
-    def is_or_are(self) -> str:
-        """The verb that goes with it."""
-        return "are" if self.is_plural else "is"
 
     @property
     def indefinite(self) -> str:
