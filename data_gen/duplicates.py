@@ -36,10 +36,10 @@ def file_hash(file: Path) -> int | None:
     """The fingerprint of an image file; None where it cannot be opened, which whoever uses the image has to say."""
     from PIL import Image
 
-    from llava_som.images import FORMATS
+    from llava_som.images import FORMATS, strict_pillow
 
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with strict_pillow(), Image.open(file, formats=FORMATS) as image:
             return difference_hash(image)
     except Exception:  # decoders let through what they ran into
         return None

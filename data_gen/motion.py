@@ -92,7 +92,7 @@ def mean_steps(tracks: Tracks) -> np.ndarray:
     return (steps * seen).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
 
 
-def steady(tracks: Tracks, unit: float = 1.0, camera: str = "auto") -> Tracks:
+def steady(tracks: Tracks, unit: float, camera: str = "auto") -> Tracks:
     """The tracks as a camera would have seen them that stood still, where it did not."""
     if camera == "auto":
         moved = mean_steps(tracks) > CAMERA_PX * unit
@@ -105,13 +105,15 @@ def stabilised(tracks: Tracks, reprojection: float) -> Tracks:
 
     A frame without a credible homography keeps its place, and all of its points count as not seen there.
     """
+    import cv2
+
     xy, visible = tracks.xy.copy(), tracks.visible.copy()
     for t in range(1, len(xy)):
         homography = camera_motion(tracks, t, reprojection)
         if homography is None:
             visible[t] = False
         else:
-            xy[t] = warped(homography, tracks.xy[t])
+            xy[t] = cv2.perspectiveTransform(tracks.xy[t][None], homography)[0]
     return Tracks(xy, visible)
 
 
@@ -126,12 +128,6 @@ def camera_motion(tracks: Tracks, t: int, reprojection: float) -> np.ndarray | N
     if homography is None or not np.isfinite(homography).all() or agree.mean() < MIN_AGREEMENT:
         return None
     return homography
-
-
-def warped(homography: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points [N, 2] under a homography."""
-    lifted = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ homography.T
-    return lifted[:, :2] / lifted[:, 2:]
 
 
 def bridged(tracks: Tracks) -> np.ndarray:
@@ -187,18 +183,17 @@ def kmeans(vectors: np.ndarray, clusters: int) -> list[np.ndarray]:
     return [members for members in found if members.size]
 
 
-def motion_start(tracks: Tracks, rng: Random, share: float = 0.5) -> int:
-    """A frame drawn from those before which less than `share` of the motion has happened (Magma's human video).
+def motion_start(tracks: Tracks, rng: Random) -> int:
+    """A frame drawn from those before which less than half of the motion has happened (Magma's human video).
 
     Args:
         tracks: of a window; camera motion taken out.
         rng: draws the frame.
-        share: 0.5 leaves at least half of the motion to be seen.
     """
     steps, seen = _steps(tracks)
     per_frame = (steps * seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     done = np.cumsum(per_frame) / max(per_frame.sum(), 1e-9)
-    return rng.randrange(max(1, int((done < share).sum())))
+    return rng.randrange(max(1, int((done < 0.5).sum())))
 
 
 def _steps(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:

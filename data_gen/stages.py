@@ -25,7 +25,7 @@ from data_gen.journal import Entry
 from data_gen.requests import Answer, Conversation, EncodedImage, Rejected, Request, Tagged, Turn
 from data_gen.sources.base import FileSource, ImageRef, RegionSource
 from data_gen.writers.files import save_image, save_marked
-from llava_som.images import ImageError, resolve_inside
+from llava_som.images import ImageError
 from llava_som.marks.marker import MarkedImage, mark_image
 from llava_som.marks.presets import Preset
 from llava_som.marks.record import MarkRecord, sidecar_path
@@ -109,7 +109,7 @@ class Fingerprint:
     def _fingerprint(self, ref: ImageRef) -> int | None:
         try:
             if isinstance(self.source, FileSource) and ref.path is not None:
-                return file_hash(resolve_inside(ref.path, self.source.root))
+                return file_hash(self.source.file(ref))
             return difference_hash(self.source.load(ref))
         except ValueError:  # the run itself will say what is wrong with it
             return None

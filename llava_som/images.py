@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -106,13 +106,13 @@ def write_image(image: Image.Image, file: IO[bytes], suffix: str) -> None:
     image.save(file, format=file_format, **options)
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Every image file under `folder` (by suffix, recursive), sorted; an ImageError when there is no such folder.
+def list_images(folder: str | Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """Every file under `folder` with such a suffix (recursive), sorted; an ImageError when there is no such folder.
 
     A broken link is listed too: opening it says that the file is missing, leaving it out would say nothing.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder.")
-    named = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    named = (file for file in folder.rglob("*") if file.suffix.lower() in suffixes)
     return sorted(file for file in named if file.is_file() or file.is_symlink())

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from data_gen.recipes import RECIPES
@@ -111,7 +112,7 @@ class TraceRecipe(Recipe):
         steps = max((len(path) - 1 for path in paths.values()), default=0)
         wording = f"{rng.choice(SCENES)} {rng.choice(TRACE_QUESTIONS if paths else LOCATE_QUESTIONS)}"
         if self.tell_speed and paths:
-            speed = sum(cells_a_step(record, number) for number in paths) / len(paths)
+            speed = fmean(cells_a_step(mark.trace, record.size) for mark in record.marks if mark.id in paths)
             wording += f" The marks that move go {round(speed)} cells a step on average."
         labels = ", ".join(mark.label for mark in record.marks)
         return wording.format(marks=labels, steps=f"{steps} step{'s' * (steps != 1)}")
@@ -119,16 +120,14 @@ class TraceRecipe(Recipe):
 
 def moving_paths(record: MarkRecord, min_speed: float) -> dict[int, list[Cell]]:
     """The path of each mark that goes `min_speed` cells a step and gets anywhere, by id."""
-    paths = {
-        mark.id: path_of(mark.trace, record.size) for mark in record.marks if cells_a_step(record, mark.id) >= min_speed
-    }
+    moving = [mark for mark in record.marks if cells_a_step(mark.trace, record.size) >= min_speed]
+    paths = {mark.id: path_of(mark.trace, record.size) for mark in moving}
     return {number: path for number, path in sorted(paths.items()) if len(path) > 1}
 
 
-def cells_a_step(record: MarkRecord, number: int) -> float:
+def cells_a_step(trace: Sequence[tuple[float, float]], size: tuple[int, int]) -> float:
     """How far a mark moves from frame to frame, on average and before thinning."""
-    (trace,) = [mark.trace for mark in record.marks if mark.id == number]
-    width, height = record.size
+    width, height = size
     cells = [(CELLS * x / width, CELLS * y / height) for x, y in trace]
     return sum(map(math.dist, cells, cells[1:])) / max(len(cells) - 1, 1)
 
@@ -170,11 +169,16 @@ def parse_trace(text: str) -> dict[int, list[Cell]]:
     """
     cells: dict[int, list[Cell]] = {}
     for number, x, y in _PLACE.findall(text):
-        cells.setdefault(int(number), [(int(x), int(y))])
+        cells.setdefault(_int(number), [(_int(x), _int(y))])
     paths: dict[int, list[Cell]] = {}
     for number, body in _PATH.findall(text):
-        paths.setdefault(int(number), [(int(x), int(y)) for x, y in _CELL.findall(body)])
+        paths.setdefault(_int(number), [(_int(x), _int(y)) for x, y in _CELL.findall(body)])
     return {number: cells.get(number, []) + paths.get(number, []) for number in {**cells, **paths}}
+
+
+def _int(digits: str) -> int:
+    """A number; of an endless one, which Python refuses, the first digits are as far outside of the grid."""
+    return int(digits[:9])
 
 
 def path_problems(text: str, ids: Sequence[int]) -> list[str]:

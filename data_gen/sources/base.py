@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llava_som.config_file import option
-from llava_som.images import IMAGE_SUFFIXES, ImageError, list_images, open_image
+from llava_som.images import IMAGE_SUFFIXES, ImageError, list_images, open_image, resolve_inside
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from llava_som.marks.region import Region
+
+FARTHEST = 1e6  # pixels; larger coordinates, infinity and NaN are damage
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)  # what a file of another shape runs into
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,15 @@ class RegionSource(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FileSource(RegionSource):
-    """A source of regions for image files; by default for every file under `images`."""
+    """A source of regions for image files; by default for every file under `images`.
+
+    Attributes:
+        medium: what the files are called.
+        suffixes: which files under a folder they are.
+    """
+
+    medium: ClassVar[str] = "image"
+    suffixes: ClassVar[frozenset[str]] = IMAGE_SUFFIXES
 
     images: Path = option(help="folder of images, or one image file")
 
@@ -94,19 +105,21 @@ class FileSource(RegionSource):
         return self.images if self.images.is_dir() else self.images.parent
 
     def refs(self) -> Sequence[ImageRef]:
-        """One ref for each image file; a ValueError when there is none."""
-        files = list_images(self.images) if self.images.is_dir() else [self.images]
+        """One ref for each file; a ValueError when there is none."""
+        files = list_images(self.images, self.suffixes) if self.images.is_dir() else [self.images]
         if not files:
-            raise ValueError(f"images={self.images}: holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+            raise ValueError(f"images={self.images}: holds no {self.medium} file ({', '.join(sorted(self.suffixes))}).")
         return refs_of([file.relative_to(self.root) for file in files])
 
     def load(self, ref: ImageRef) -> Image.Image:
-        """The image, which may not lie outside the root."""
-        try:
-            ref.id.encode()
-        except UnicodeEncodeError:
-            raise ImageError(f"{ref.id!a}: the file name is not valid UTF-8. Rename the file.") from None
-        return open_image(ref.path or ref.id, root=self.root)
+        """The image file as upright RGB."""
+        return open_image(self.file(ref))
+
+    def file(self, ref: ImageRef) -> Path:
+        """The file of a ref; an ImageError when its name is no text, or it lies outside the root."""
+        path = ref.path or ref.id
+        require_text(str(path))
+        return resolve_inside(path, self.root)
 
     def refuse_output(self, out: Path) -> None:
         """Output below the folder of images is refused."""
@@ -155,6 +168,14 @@ def refs_of(paths: Sequence[Path], annotations: Sequence[tuple[Any, ...]] | None
     ids = [stem if count[stem] == 1 + (stem == name) else name for stem, name in zip(stems, names, strict=True)]
     found = annotations or [()] * len(paths)
     return [ImageRef(*fields) for fields in zip(ids, paths, found, strict=True)]
+
+
+def require_text(name: str) -> None:
+    """An ImageError for a file name that is not valid UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ImageError(f"{name!a}: the file name is not valid UTF-8. Rename the file.") from None
 
 
 def read_json(file: Path) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from data_gen.sources import SOURCES
-from data_gen.sources.base import AnnotatedSource, FileSource, ImageRef, refs_of
+from data_gen.sources.base import UNREADABLE, AnnotatedSource, FileSource, ImageRef, refs_of
 from data_gen.sources.coco import segmentation_mask
 from data_gen.sources.elements import (
     SCREEN_OVERLAP,
@@ -33,7 +33,6 @@ from data_gen.sources.elements import (
     without_wrappers,
 )
 from data_gen.sources.screen_formats import (
-    UNREADABLE,
     is_one_screen,
     looks_like_xml,
     problem,

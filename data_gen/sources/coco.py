@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_gen.sources import SOURCES
-from data_gen.sources.base import AnnotatedSource, ImageRef
+from data_gen.sources.base import FARTHEST, UNREADABLE, AnnotatedSource, ImageRef
 from data_gen.sources.polygons import polygon_mask
 from llava_som.config_file import option
 from llava_som.images import ImageError, open_image
@@ -33,7 +33,6 @@ STUFF_NAMES = {
 }
 BOOKKEEPING = {"merged", "other", "stuff"}
 CROWD = "a crowd, no single object"
-FARTHEST = 1e6  # pixels; larger coordinates, infinity and NaN are damage
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class InstanceAnnotation:
             if not self.bbox:
                 raise ValueError("has neither a segmentation nor a bbox. Remove it from the file.")
             return [Region.from_box(self.bbox, size, **facts)]
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"annotation {self.id} ({self.name}): {error}") from None
 
 
@@ -118,7 +117,7 @@ class CocoSource(AnnotatedSource):
             try:
                 image = images[annotation["image_id"]]
                 found[image["file_name"]] += self._read(annotation, image, classes)
-            except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            except UNREADABLE as error:
                 raise ValueError(
                     f"{self.annotations}: annotation number {number} lacks a key, or names an image or category that "
                     f"the file does not have ({error!r})."

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageOps
 
 from data_gen.sources import SOURCES
-from data_gen.sources.base import ImageRef, RegionSource, read_json
+from data_gen.sources.base import ImageRef, RegionSource, read_json, require_text
 from llava_som.config_file import option
 from llava_som.images import FORMATS, ImageError, list_images, open_image
 from llava_som.marks.region import Region
@@ -251,10 +251,7 @@ def varied(cutout: Image.Image, source: CutoutSource, short_side: int, rng: np.r
 @lru_cache(maxsize=32)
 def read_cutout(file: Path) -> Image.Image:
     """A cut-out as RGBA, cut to what shows of it and at most LARGEST pixels long; an ImageError when it is none."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        raise ImageError(f"{str(file)!a}: the file name is not valid UTF-8. Rename the file.") from None
+    require_text(str(file))
     open_image(file)  # says what is wrong with a file; it lays what is right over white, so that is read once more
     with Image.open(file, formats=FORMATS) as image:
         transparent = image.has_transparency_data

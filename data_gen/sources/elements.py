@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data_gen.sources.base import FARTHEST
 from llava_som.marks.region import Region
 
 Box = tuple[float, float, float, float]  # left, top, width, height
 Role = Literal["box", "text", "icon", "control", "image", "container"]
 
-FARTHEST = 1e6  # pixels; larger coordinates, infinity and NaN are damage
 SCREEN_OVERLAP = 0.7  # the usual limit for elements of a screen; plain boxes are kept
 INSIDE = 0.8  # a box is inside another with more than this share of its area (OmniParser)
 ACTIVE = frozenset({"icon", "control"})

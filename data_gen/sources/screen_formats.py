@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from data_gen.sources.base import read_json
+from data_gen.sources.base import UNREADABLE, read_json
 from data_gen.sources.elements import SHARES, Box, Canvas, Element, Role, checked_box
 
 KNOWN_FORMATS = """Known are, for several images, {"image.jpg": SCREEN} or [{"image": "image.jpg", "boxes": SCREEN}]; \
@@ -26,7 +26,6 @@ COCO "segmentation" where there is a mask
   an Android screen the XML of `uiautomator dump`, or Rico's {"activity": {"root": {"bounds": [], "children": []}}}"""
 
 SCREEN_KEYS = frozenset({"activity", "elements", "parsed_content_list"})  # of a file about one image
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)  # what a file of another shape runs into
 
 INTERACTIVE_TAGS = frozenset({"a", "button", "input", "option", "select", "summary", "textarea"})
 INTERACTIVE_ROLES = frozenset(

@@ -24,16 +24,14 @@ from PIL import Image
 
 from data_gen.motion import REFERENCE_HEIGHT, MarkedPoint, choose_marks, motion_start, steady, usable_points
 from data_gen.sources import SOURCES
-from data_gen.sources.base import FileSource, ImageRef, refs_of
+from data_gen.sources.base import FileSource, ImageRef
 from data_gen.tracks import Tracks, grid_points, read_cotracker, track_points
 from llava_som.config_file import option
-from llava_som.images import ImageError, resolve_inside
+from llava_som.images import ImageError
 from llava_som.marks.region import Region
 
 if TYPE_CHECKING:
     import cv2
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,10 @@ class Window:
 class VideoSource(FileSource):
     """Frames of videos, some points of each that move and some that do not, and their traces; for recipe=trace."""
 
+    medium: ClassVar[str] = "video"
+    suffixes: ClassVar[frozenset[str]] = frozenset(
+        {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".gif"}
+    )
     has_names: ClassVar[bool] = False
     has_traces: ClassVar[bool] = True
 
@@ -89,13 +91,9 @@ class VideoSource(FileSource):
 
         A video that cannot be used has one too, so that its fault is reported and it does not just disappear.
         """
-        files = list_videos(self.images) if self.images.is_dir() else [self.images]
-        if not files:
-            raise ValueError(f"images={self.images}: holds no video file ({', '.join(sorted(VIDEO_SUFFIXES))}).")
-        videos = refs_of([file.relative_to(self.root) for file in files])
         return [
             ImageRef(f"{video.id}/{window.first:06d}", video.path, (window,))
-            for video in videos
+            for video in super().refs()
             for window in self._windows(video)
         ]
 
@@ -124,7 +122,7 @@ class VideoSource(FileSource):
     def _windows(self, video: ImageRef) -> list[Window]:
         """The windows of one video; one that says what is wrong when there is none."""
         try:
-            length, rate = probe(self._file(video))
+            length, rate = probe(self.file(video))
         except ImageError as error:
             return [Window(problem=str(error))]
         if self.fps is not None and not 0 < rate < 1000:
@@ -138,28 +136,20 @@ class VideoSource(FileSource):
             starts = [starts[k * len(starts) // self.windows] for k in range(self.windows)]
         return [Window(first, step, length) for first in starts]
 
-    def _file(self, ref: ImageRef) -> Path:
-        """The video file, which may not lie outside the root."""
-        assert ref.path is not None  # every ref of this source has a file
-        try:
-            str(ref.path).encode()
-        except UnicodeEncodeError:
-            raise ImageError(f"{ref.id!a}: the file name is not valid UTF-8. Rename the file.") from None
-        return resolve_inside(ref.path, self.root)
-
     def _follow(self, ref: ImageRef) -> tuple[Image.Image, list[MarkedPoint]]:
         """The frame to be marked and its points."""
         (window,) = ref.annotations
         if window.problem:
             raise ImageError(window.problem)
-        frames = _reader.read(self._file(ref), [window.first + k * window.step for k in range(self.window_frames)])
+        followed = range(window.first, window.first + self.window_frames * window.step, window.step)
+        frames = _reader.read(self.file(ref), followed)
         size = frames[0].shape[1::-1]
         if self.tracks is None:
             tracks = flow_tracks(frames, self.points_per_side)
         else:
-            assert ref.path is not None
+            assert ref.path is not None  # every ref of this source has a file
             every = read_cotracker(self.tracks / ref.path.with_suffix(".npz"), window.length, size)
-            tracks = every.frames(slice(window.first, None, window.step)).frames(slice(self.window_frames))
+            tracks = every.frames(followed)
         rng, shown = Random(f"{self.seed}:{ref.id}"), 0
         if self.start == "motion":
             seen = tracks.points(usable_points(tracks, size))
@@ -202,12 +192,6 @@ def disc(centre: tuple[float, float], radius: int, size: tuple[int, int]) -> tup
     left, top = max(0, x - radius), max(0, y - radius)
     mask = whole[top - y + radius :, left - x + radius :]
     return left, top, mask[: size[1] - top, : size[0] - left]
-
-
-def list_videos(folder: Path) -> list[Path]:
-    """Every video file under `folder` (by suffix, recursive), sorted; broken links too, opening them says so."""
-    named = (file for file in folder.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
-    return sorted(file for file in named if file.is_file() or file.is_symlink())
 
 
 def probe(file: Path) -> tuple[int, float]:

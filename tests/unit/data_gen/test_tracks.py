@@ -87,5 +87,14 @@ def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "text.npz").write_text("tracks")
     with pytest.raises(ValueError, match=r"text.npz: is not a NumPy archive"):
         read_cotracker(tmp_path / "text.npz", 5, (100, 100))
+    archive(tmp_path / "whole.npz")
+    np.savez_compressed(tmp_path / "packed.npz", **np.load(tmp_path / "whole.npz"))
+    packed = bytearray((tmp_path / "packed.npz").read_bytes())
+    packed[80:90] = bytes(10)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for damaged in (packed, (tmp_path / "one.npy").read_bytes()):
+        (tmp_path / "text.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"text.npz: is not a NumPy archive"):
+            read_cotracker(tmp_path / "text.npz", 5, (100, 100))
     with pytest.raises(ValueError, match=r"gone.npz: no such file. Every video needs its own"):
         read_cotracker(tmp_path / "gone.npz", 5, (100, 100))

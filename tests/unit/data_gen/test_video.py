@@ -252,4 +252,4 @@ def test_a_name_that_is_not_text_is_an_error_of_that_video(tmp_path):
     source = VideoSource(images=tmp_path)
     bad = ImageRef("clip\udcff", (tmp_path / "clip\udcff.mp4").relative_to(tmp_path))
     with pytest.raises(ImageError, match="not valid UTF-8"):
-        source._file(bad)
+        source.file(bad)
