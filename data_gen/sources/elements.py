@@ -7,7 +7,6 @@ stays; text on an icon becomes the icon's name; an icon seen inside a line of te
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data_gen.sources.base import FARTHEST
-from llava_som.marks.region import Region
+from llava_som.marks.region import Region, pixel_span
 
 Box = tuple[float, float, float, float]  # left, top, width, height
 Role = Literal["box", "text", "icon", "control", "image", "container"]
@@ -112,12 +111,9 @@ def checked_box(numbers: Any) -> Box:
 
 
 def is_outside(box: Box, image_size: tuple[int, int]) -> bool:
-    """Whether no pixel of the image belongs to the box, by the rounding of `Region.from_box`."""
-    first = [math.floor(start + 0.5) for start in box[:2]]
-    last = [math.floor(start + length + 0.5) for start, length in zip(box[:2], box[2:], strict=True)]
-    return any(
-        start >= limit or max(stop, start + 1) <= 0 for start, stop, limit in zip(first, last, image_size, strict=True)
-    )
+    """Whether no pixel of the image belongs to the box."""
+    sides = zip(box[:2], box[2:], image_size, strict=True)
+    return any(first >= stop for first, stop in (pixel_span(*side) for side in sides))
 
 
 def visible_sides(box: Box, image_size: tuple[int, int]) -> tuple[float, float]:

@@ -93,12 +93,10 @@ def _without_duplicates(ascending: list[Region], preset: Preset) -> tuple[list[R
     """Of regions that are the same thing, the one with the best score, else the largest, else the first given."""
     if preset.nms_iou is None and preset.containment is None:
         return ascending, []
-    scored = all(region.score is not None for region in ascending)
-    worth = [(region.score if scored else 0, region.area, -place) for place, region in enumerate(ascending)]
     possible = _possible_duplicates(ascending, preset)
     distinct: list[int] = []
     skipped = []
-    for place in sorted(range(len(ascending)), key=worth.__getitem__, reverse=True):
+    for place in _best_first(ascending, [region.area for region in ascending]):
         better = (other for other in distinct if possible[place, other])
         sameness = (_sameness(ascending[place], ascending[other], preset) for other in better)
         if reason := next(filter(None, sameness), ""):
@@ -146,12 +144,22 @@ def _best(kept: list[Kept], limit: int | None) -> tuple[list[Kept], list[Skipped
     """The best scores when all regions have one, else those with most pixels left; the order stays."""
     if limit is None or len(kept) <= limit:
         return kept, []
-    scored = all(item.region.score is not None for item in kept)
-    worth = [(item.region.score if scored else 0, item.visible.area, -place) for place, item in enumerate(kept)]
-    chosen = set(sorted(range(len(kept)), key=worth.__getitem__, reverse=True)[:limit])
-    better = "have better or equal scores" if scored else "have more pixels left"
+    regions = [item.region for item in kept]
+    chosen = set(_best_first(regions, [item.visible.area for item in kept])[:limit])
+    better = "have better or equal scores" if _are_scored(regions) else "have more pixels left"
     reason = f"no more than {limit} tags: the others {better}"
     surplus = [
         Skipped(item.region, item.visible.area, reason) for place, item in enumerate(kept) if place not in chosen
     ]
     return [kept[place] for place in sorted(chosen)], surplus
+
+
+def _best_first(regions: Sequence[Region], areas: Sequence[int]) -> list[int]:
+    """Places of regions: by score when all have one, then by area, then as they are given."""
+    scored = _are_scored(regions)
+    worth = [(region.score if scored else 0, area) for region, area in zip(regions, areas, strict=True)]
+    return sorted(range(len(regions)), key=worth.__getitem__, reverse=True)  # which keeps equals in order
+
+
+def _are_scored(regions: Sequence[Region]) -> bool:
+    return all(region.score is not None for region in regions)

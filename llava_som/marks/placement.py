@@ -119,8 +119,6 @@ class _Layout:
 
     def at_home(self, index: int) -> Place | None:
         """A free place on the region, or at its box; claimed."""
-        if not fits(self.spots[index].size, self.image_size):
-            return None
         box = self._anchor(index) if self.preset.placement == "anchors" else self._inside(index)
         return self._claim(box, None) if box else None
 
@@ -130,8 +128,6 @@ class _Layout:
         Of a region smaller than its tag, what lies around that pixel stays uncovered; of others the pixel alone.
         """
         spot = self.spots[index]
-        if not fits(spot.size, self.image_size):
-            return None
         points = np.array([spot.point, *deep_points(spot.item.visible, max(1, min(spot.size) // 4))])
         begin = points[contains(self.taken.boxes, points).any(axis=0).argmin()]
         reach = np.array(spot.size) // 2 if self._is_small(spot) else np.zeros(2, int)
@@ -147,7 +143,7 @@ class _Layout:
     def _inside(self, index: int) -> Box | None:
         """On the deepest pixel, or else as deep inside as a place is free; None for a region smaller than its tag."""
         spot = self.spots[index]
-        if self._is_small(spot):
+        if not fits(spot.size, self.image_size) or self._is_small(spot):
             return None
         box = tag_box(spot.point, spot.size, self.image_size)
         if self.taken.free(np.array([box]))[0]:

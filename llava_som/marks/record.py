@@ -7,14 +7,14 @@ the sidecar and the clean image alone, whatever later versions do to the presets
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from llava_som import __version__
 
 from .order import Skipped
 from .placement import Mark
@@ -118,7 +118,7 @@ class MarkRecord(BaseModel):
             size=size,
             preset=preset,
             seed=seed,
-            tool_version=_tool_version(),
+            tool_version=__version__,
             font_sha256=font_digest(preset.font),
             marks=[
                 RecordedMark(
@@ -197,11 +197,3 @@ def _region_fields(region: Region, area_visible: int) -> dict:
 
 def _rle(region: Region) -> Rle:
     return encode_rle(region.mask, region.x, region.y, region.image_size)
-
-
-@lru_cache(maxsize=1)
-def _tool_version() -> str:
-    try:
-        return importlib.metadata.version("llava_som")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return "uninstalled"

@@ -95,8 +95,8 @@ class Region:
         title = f"Box {list(xywh)}"
         if len(xywh) != 4 or not all(math.isfinite(value) for value in xywh) or min(xywh[2:]) <= 0:
             raise ValueError(f"{title} is not [x, y, width, height] with a positive width and height, in pixels.")
-        left, right = _pixel_span(xywh[0], xywh[2], image_size[0])
-        top, bottom = _pixel_span(xywh[1], xywh[3], image_size[1])
+        left, right = pixel_span(xywh[0], xywh[2], image_size[0])
+        top, bottom = pixel_span(xywh[1], xywh[3], image_size[1])
         if left >= right or top >= bottom:
             raise ValueError(f"{title} lies outside its image of {_size_text(image_size)}.")
         return cls(left, top, np.ones((bottom - top, right - left), bool), image_size, **info)
@@ -161,7 +161,7 @@ def _as_bool(mask: np.ndarray, title: str) -> np.ndarray:
     return np.ascontiguousarray(mask, bool)
 
 
-def _pixel_span(start: float, length: float, limit: int) -> tuple[int, int]:
+def pixel_span(start: float, length: float, limit: int) -> tuple[int, int]:
     """First and last+1 pixel of an interval: edges rounded, at least one pixel wide, cut to 0..limit."""
     first = math.floor(start + 0.5)
     last = max(math.floor(start + length + 0.5), first + 1)

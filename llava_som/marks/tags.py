@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import string
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .labels import letters_of
 from .paint import Rgb
 from .presets import Preset
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _NO_CHARACTER = "\U0010ffff"  # never assigned: every font draws its "missing" box for it
 
 
@@ -55,8 +56,8 @@ def tag_style(preset: Preset, image_size: tuple[int, int]) -> TagStyle:
     Raises:
         ValueError: the preset's font is missing, is no font, or lacks a character of the labels.
     """
-    glyphs = {"numbers": "0", "letters": _LETTERS}.get(preset.labels) if isinstance(preset.labels, str) else None
-    glyphs = glyphs or "".join(preset.labels)
+    glyphs_of = {"numbers": "0", "letters": string.ascii_lowercase}
+    glyphs = glyphs_of[preset.labels] if isinstance(preset.labels, str) else "".join(preset.labels)
     if preset.font_px is not None:
         scale, font_px = 1.0, preset.font_px
     else:
@@ -72,8 +73,7 @@ def label_of(number: int, preset: Preset) -> str:
     if preset.labels == "numbers":
         return str(number)
     if preset.labels == "letters":
-        rest, letter = divmod(number - 1, len(_LETTERS))
-        return (label_of(rest, preset) if rest else "") + _LETTERS[letter]
+        return letters_of(number)
     return preset.labels[number - 1]
 
 
@@ -98,17 +98,15 @@ def tag_tile(label: str, style: TagStyle, text_rgb: Rgb, tag_rgb: Rgb) -> Image.
     return Image.alpha_composite(Image.new("RGBA", size, (*tag_rgb, round(255 * style.opacity))), text)
 
 
+@lru_cache(maxsize=16)
 def font_digest(font: str | None) -> str | None:
     """SHA-256 of a font file, by which a record tells whether it would be drawn with the same one; None for Pillow's.
 
     Raises:
         ValueError: the file cannot be read.
     """
-    return None if font is None else _digest(font)
-
-
-@lru_cache(maxsize=16)
-def _digest(font: str) -> str:
+    if font is None:
+        return None
     try:
         return hashlib.sha256(Path(font).read_bytes()).hexdigest()
     except OSError as error:
@@ -137,8 +135,8 @@ def _unreadable(font: str, problem: object) -> str:
 def _font_px_of(font: str | None, digit_px: int) -> int:
     """The smallest size at which every digit is at least so many pixels high."""
     size = digit_px  # a digit is lower than its font's size
-    while _digit_height(font, size) < digit_px:
-        size += 1
+    while (lacking := digit_px - _digit_height(font, size)) > 0:
+        size += max(1, lacking // 2)  # too little to leap over the size that is wanted
     return size
 
 

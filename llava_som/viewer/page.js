@@ -11,7 +11,7 @@ const filterForm = $("#filters"), list = $("#list"), pager = $("#pager"), main =
 let filters = {}; // what the list is filtered by
 let page = null; // the list page on display, an answer of STORE.index
 let position = 0; // of the record on display, in the whole list
-let shown = null; // the record on display: {record, figure, light, pick}
+let shown = null; // the record on display, its figure and regions, and what lights and holds them
 let latestVisit = 0; // an answer that comes after a later question is dropped
 const preferences = { image: "", allMasks: false }; // kept from record to record
 
@@ -46,8 +46,12 @@ async function visit() {
     showStatus(summary);
     showRecord(record);
   } catch (error) {
-    if (turn === latestVisit) main.replaceChildren(problem(error.message));
+    showFailure(error, turn);
   }
+}
+
+function showFailure(error, turn) {
+  if (turn === latestVisit) main.replaceChildren(problem(error.message));
 }
 
 function filterBy(chosen) {
@@ -60,8 +64,9 @@ async function goTo(target) {
   if (!page || target < 0 || target >= page.matched) return;
   if (!page.records[target - page.offset]) {
     const turn = ++latestVisit;
-    const found = await STORE.index(filters, { offset: target - target % DATA.list_length });
-    if (turn !== latestVisit) return;
+    const found = await STORE.index(filters, { offset: target - target % DATA.list_length })
+      .catch((error) => showFailure(error, turn));
+    if (!found || turn !== latestVisit) return;
     showList(found);
   }
   position = target; // at once, for the next key

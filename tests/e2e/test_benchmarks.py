@@ -45,6 +45,13 @@ def test_without_a_gpu_the_suite_says_so_and_succeeds():
 
 
 @pytest.mark.e2e
+def test_the_gpu_suite_finds_the_models_of_the_tests_without_help(tmp_path):
+    done = run("scripts/gpu_suite.py", "data_models", "--device", "cpu", "--out", tmp_path / "gpu.json")
+    found = json.loads((tmp_path / "gpu.json").read_text())["data_models"]
+    assert done.returncode == 0 and found["local_model"]["ok"] and found["sam"]["ok"], done.stderr[-3000:]
+
+
+@pytest.mark.e2e
 def test_a_benchmark_writes_its_numbers_with_their_circumstances(tmp_path):
     done = run("scripts/bench.py", "marks", "--out", tmp_path / "bench.json")
     assert done.returncode == 0, done.stderr[-3000:]

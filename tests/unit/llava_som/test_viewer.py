@@ -211,6 +211,10 @@ def served(dataset, host="127.0.0.1"):
 def test_the_server_pages_through_a_list(folder, monkeypatch):
     monkeypatch.setattr("llava_som.viewer.server.LIST_LENGTH", 2)
     with served(open_dataset(folder)) as get:
+        thumbnails = [get("/api/index")[1]["records"][0]["thumbnail"]]
+        with served(open_dataset(folder)) as get_other:
+            thumbnails.append(get_other("/api/index")[1]["records"][0]["thumbnail"])
+        assert thumbnails[0] != thumbnails[1]  # browsers keep images by their address
         assert b"<!doctype html>" in get("/")[1]
         second = get("/api/index?offset=2")[1]
         assert [record["id"] for record in second["records"]] == ["refused", "broken"]
@@ -293,6 +297,8 @@ def test_a_page_of_few_records_shows_rejected_ones_too(tmp_path):
     assert chosen(dataset, 8) == [0, 14, 28, 42, 56, 70, 84, 90]
     assert chosen(dataset, 1000) == list(range(100))
     assert spread([5, 6, 7], 2) == [5, 6]
+    mostly_rejected = [{**entry, "rejects": [reject("few words", "x")] * (k > 1)} for k, entry in enumerate(entries)]
+    assert chosen(readers.run_dataset(tmp_path, mostly_rejected[:12]), 8) == [0, 1, 2, 3, 5, 7, 8, 10]
     with pytest.raises(ValueError, match="count=0"):
         write_dataset_page(dataset, tmp_path / "page.html", 0)
     assert '"records":[]' in write_page(tmp_path, [], 24).read_text()
@@ -353,7 +359,7 @@ def test_a_part_of_a_run_that_cannot_be_shown_points_at_the_run(folder, tmp_path
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png"])
-def test_marks_are_drawn_again_with_the_bytes_of_the_first_time(tmp_path, suffix, capsys):
+def test_marks_are_drawn_again_with_the_bytes_of_the_first_time(tmp_path, suffix):
     picture, regions = blocks()
     picture.save(tmp_path / "clean.png")
     marked = mark_image(picture, regions, PRESETS["clear"])

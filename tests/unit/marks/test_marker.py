@@ -189,6 +189,17 @@ def test_tags_stand_out_from_what_lies_below_them():
         assert tag[0, 0] == corner and (np.abs(tag - float(corner)) > 200).sum() > 20
 
 
+def test_a_tag_in_the_colour_of_its_mark_has_the_text_that_stands_out():
+    regions = [Region.from_box([x, 100, 90 + x, 150], (400, 400)) for x in (10, 150)]
+    coloured = dataclasses.replace(
+        PRESETS["clear"], tag_colour="palette", tag_opacity=1.0, palette=("#f0e442", "#0072b2")
+    )
+    result = mark_image(Image.new("RGB", (400, 400)), regions, coloured)
+    for mark, colour, text in zip(result.record.marks, coloured.colours, [0, 255], strict=True):
+        tag = np.asarray(result.image.crop(mark.tag_box_xyxy)).reshape(-1, 3)
+        assert tuple(tag[0]) == colour and (tag == text).all(axis=1).sum() > 10
+
+
 def test_clear_keeps_the_size_of_an_image_and_enlarges_one_below_the_input_of_the_model():
     sizes = {(500, 375): (500, 375), (336, 12): (336, 12), (96, 64): (336, 224), (3, 1): (336, 112)}
     for size, expected in sizes.items():
@@ -213,7 +224,7 @@ def test_a_sidecar_of_the_first_version_draws_what_it_drew():
     assert record.preset.placement == "peak" and record.marks[1].visible.area == 1600
 
 
-def test_a_trace_is_kept_to_a_hundredth_of_a_pixel(tmp_path):
+def test_a_trace_is_kept_to_a_hundredth_of_a_pixel():
     region = Region.from_box([10, 10, 99, 99], (300, 300), trace=((10.123456, 20), (30, 40.005)), attributes=("red",))
     record = mark_image(Image.new("RGB", (300, 300)), [region], "paper").record
     assert record.marks[0].trace == ((21.6, 42.67), (64.0, 85.34)) and record.marks[0].attributes == ("red",)

@@ -24,7 +24,7 @@ def test_area_counts_from_the_smallest():
 
 
 def test_reading_goes_along_lines_that_need_not_be_level():
-    uneven = [(x, y + 5 * (k % 3), 200 - 20 * k, 40) for k, (x, y, _, _) in enumerate(GRID)]
+    uneven = [(x, y + 5 * (-k % 3), 200 - 20 * k, 40) for k, (x, y, _, _) in enumerate(GRID)]
     uneven = [(x, y, min(width, 150), height) for x, y, width, height in uneven]
     assert boxes_by_number("reading", boxes=uneven) == uneven
 

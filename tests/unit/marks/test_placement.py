@@ -11,7 +11,8 @@ from PIL import Image
 
 from llava_som.marks import PRESETS, Kept, MarkRecord, Region, mark_image, place_marks
 from llava_som.marks.anchors import crowding, place_on_anchor
-from llava_som.marks.boxes import Taken, tag_box
+from llava_som.marks.beside import Sights, place_beside
+from llava_som.marks.boxes import Taken, contains, tag_box
 from llava_som.marks.tags import tag_size, tag_style
 
 PAPER, CLEAR, UI = PRESETS["paper"], PRESETS["clear"], PRESETS["ui"]
@@ -83,7 +84,7 @@ def test_a_region_smaller_than_its_tag_is_left_visible_and_gets_a_line():
     dot = Region.from_box([200, 150, 8, 8], (400, 300), name="dot")
     (mark,), _ = placed([dot])
     left, top, right, bottom = mark.tag_box_xyxy
-    assert right <= 200 or left >= 208 or bottom <= 150 or top >= 158
+    assert max(200 - right, left - 208, 150 - bottom, top - 158) >= 2 * tag_style(CLEAR, (400, 300)).gap
     begin_x, begin_y, end_x, end_y = mark.leader_xyxy
     assert dot.full_mask()[begin_y, begin_x]
     assert left <= end_x < right and top <= end_y < bottom
@@ -107,6 +108,38 @@ def test_without_room_the_region_is_skipped_with_the_reason():
     assert 1 <= len(marks) < 12 and len(marks) + len(skipped) == 144
     assert {item.reason.rsplit(" of ", 1)[0] for item in skipped} == {"no free place on it or near it for its tag"}
     assert_apart_and_inside(marks, (120, 120))
+    assert len(placed(dots, changed(font_px=30, draw=("mask",)))[0]) == 144, "tags that are not drawn need no room"
+
+
+def test_a_line_begins_where_no_tag_lies():
+    regions = [Region.from_box([201 - wide, 138, 2 * wide - 1, 25], (400, 300)) for wide in (13, 21)]
+    (first, second), _ = placed(regions)
+    assert first.point_xy == second.point_xy == (200, 150) and first.leader_xyxy is None
+    assert not contains(boxes_of([first]), np.array(second.leader_xyxy[:2])).any()
+
+
+def along(line):
+    """Where the way of a line is checked, but for its end, which lies in its tag."""
+    return np.linspace(line[:2], line[2:], 8)[:-1]
+
+
+def test_a_tag_beside_goes_farther_rather_than_hide_a_point_or_lead_its_line_under_a_tag():
+    point, size = np.array([200, 150]), (30, 20)
+    near = np.array([(x, y) for x in range(165, 240, 6) for y in range(125, 180, 6)])
+    for hidden, expected_hidden in [(point[None], True), (near, False)]:
+        clear = np.array([195, 145, 206, 156])
+        tag, _ = place_beside(point, clear, size, (400, 300), Taken(1, 2), Sights(hidden), 4)
+        assert contains(np.array([tag]), near).any() == expected_hidden
+    point, clear, taken = np.array([8, 150]), np.array([2, 50, 14, 250]), Taken(1, 2)
+    taken.add((16, 140, 18, 160))
+    _, line = place_beside(point, clear, size, (400, 300), taken, Sights(point[None]), 4)
+    assert not contains(taken.boxes, along(line)).any()
+
+
+def test_no_tag_lies_on_the_line_of_another():
+    marks, _ = placed([Region.from_box([x, 140, 8, 8], (400, 300)) for x in range(100, 300, 9)], changed(max_tags=None))
+    lines = [mark.leader_xyxy for mark in marks if mark.leader_xyxy]
+    assert len(lines) > 20 and not contains(boxes_of(marks), np.concatenate([along(line) for line in lines])).any()
 
 
 @st.composite
@@ -165,6 +198,10 @@ def test_labels_of_boxes_take_the_anchor_that_runs_least_into_others():
     taken.add((100, 140, 200, 160))
     place = place_on_anchor(box, above, size, image_size, taken)
     assert place[2] <= 100 or place[0] >= 200, "at a side"
+    near_the_first = Taken(1, 2)
+    near_the_first.add((60, 70, 90, 90))
+    place = place_on_anchor(box, np.empty((0, 4), int), size, image_size, near_the_first)
+    assert place[:2] == (200, 120), "far from the other label"
     whole = place_on_anchor((0, 0, 400, 400), np.empty((0, 4), int), size, image_size, Taken(1, 2))
     assert whole == (0, 0, 30, 20), "inside, where nothing is outside"
     assert place_on_anchor((0, 0, 20, 10), np.empty((0, 4), int), (21, 11), (20, 10), Taken(1, 2)) is None
