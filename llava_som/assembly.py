@@ -1,4 +1,4 @@
-"""A new model from its parts: a vision encoder, a fresh projector, a decoder; pretrained or from random weights."""
+"""A new model from its parts: vision encoder and decoder, pretrained or not, with a fresh projector and compressor."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, LlavaSomProcessor
+from llava_som.modeling import new_compressor, new_projector
 from llava_som.registry import closest_match_message
 from llava_som.vocabulary import add_image_token, fit_embeddings
 
@@ -30,6 +31,9 @@ def assemble(
     *,
     tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
     projector: str | dict[str, Any] = "mlp2x_gelu",
+    compressor: str | dict[str, Any] = "none",
+    pruning: str | dict[str, Any] | None = None,
+    tiling: str | dict[str, Any] | None = None,
     chat_template: str = "vicuna",
     vision_feature_layer: int | list[int] | None = None,
     num_prefix_tokens: int | None = None,
@@ -45,6 +49,9 @@ def assemble(
         decoder: a checkpoint ("lmsys/vicuna-7b-v1.5"), or a dict with `model_type` for a fresh decoder.
         tokenizer: a checkpoint, folder or tokenizer; default: the decoder's.
         projector: name, or `{"type": name, **options}`.
+        compressor: the same.
+        pruning: the same, or None.
+        tiling: family of grids ("grid_9") or options of `llava_som.tiling.Tiling`; None: an image is one tile.
         chat_template: `vicuna`, `chatml`, `llama3` or a `.jinja` file with generation markers.
         vision_feature_layer: see `LlavaSomConfig`.
         num_prefix_tokens: see `LlavaSomConfig`.
@@ -67,6 +74,9 @@ def assemble(
         vision_config=tower.config,
         text_config=language_model.config,
         projector=projector,
+        compressor=compressor,
+        pruning=pruning,
+        tiling=tiling,
         image_token_id=image_token_id,
         vision_feature_layer=vision_feature_layer,
         num_prefix_tokens=num_prefix_tokens,
@@ -93,12 +103,13 @@ def _naming(part: str, given: object) -> Iterator[None]:
 def _join(
     config: LlavaSomConfig, tower: PreTrainedModel, decoder: PreTrainedModel, dtype: torch.dtype
 ) -> LlavaSomForConditionalGeneration:
-    """The parts in one model; only the projector is allocated anew."""
+    """The parts in one model; only projector and compressor are allocated anew."""
     with torch.device("meta"):
         model = LlavaSomForConditionalGeneration(config)
     model.vision_tower, model.language_model = tower, decoder
-    projector: Any = model.multi_modal_projector.to_empty(device=tower.device).to(dtype)
-    projector.apply(model._init_weights)
+    for name, part in (("multi_modal_projector", new_projector(config)), ("compressor", new_compressor(config))):
+        part.apply(model._init_weights)
+        setattr(model, name, part.to(device=tower.device, dtype=dtype))
     return model
 
 

@@ -1,4 +1,4 @@
-"""LlavaSomConfig: everything a model needs to be rebuilt, and the one place that counts image tokens."""
+"""LlavaSomConfig: everything a model needs to be rebuilt, and what its image tokens are counted from."""
 
 from __future__ import annotations
 
@@ -6,28 +6,41 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from llava_som.compressors import COMPRESSORS
 from llava_som.projectors import PROJECTORS
+from llava_som.pruning import build_pruner
+from llava_som.pruning.base import TilePruner, placement_of
+from llava_som.tiling import SINGLE_TILE, Tiling
+from llava_som.token_count import TokenCount
 from llava_som.vision.grid import TokenGrid, token_grid
 
 
 class LlavaSomConfig(PreTrainedConfig):
-    """Vision encoder, projector and decoder of one model.
+    """Vision encoder, pruning, projector, compressor and decoder of one model.
 
     Args:
         vision_config: config of any `AutoModel` vision encoder, or `TimmTowerConfig`; a dict needs `model_type`.
         text_config: config of any `AutoModelForCausalLM` decoder; a dict needs `model_type`.
         projector: `{"type": name, **options}`; the name alone is enough. Names: `PROJECTORS.names()`.
-        image_token_id: id of the `<image>` placeholder; each image takes `image_seq_length` of them.
+        compressor: the same for what makes the tokens of a page from those of its tiles. Names: `COMPRESSORS.names()`.
+            All but "none" need `tiling` with a global tile.
+        pruning: the same for what drops tokens; parameter-free, so it may be changed at any time
+            (`LlavaSomForConditionalGeneration.set_pruning`). Names: `PRUNERS.names()`. None: nothing is dropped.
+        tiling: options of `llava_som.tiling.Tiling`, or a family of grids alone ("grid_9"); a tile has the encoder's
+            image size. None: an image is one tile, padded to a square.
+        image_token_id: id of the `<image>` placeholder; each image takes as many of them as it has tokens before
+            pruning.
         vision_feature_layer: which hidden state of the encoder is used; several are concatenated. Default -2
             (LLaVA-1.5), -1 for timm.
         num_prefix_tokens: tokens of the encoder before its patches; known for the common encoders, to be stated for
             others.
         keep_prefix_tokens: also give the decoder the prefix tokens (LLaVA's "full" feature selection).
+        vision_final_norm: apply the encoder's own last norm to the features that are read (DocOwl).
         tie_word_embeddings: follows the decoder's own setting.
 
     Raises:
-        ValueError: an unknown projector or encoder, a sub-config without `model_type`, a feature layer the encoder
-            lacks.
+        ValueError: an unknown projector, compressor, pruner or encoder, a sub-config without `model_type`, a feature
+            layer the encoder lacks, or parts that do not go together.
     """
 
     model_type = "llava_som"
@@ -37,20 +50,27 @@ class LlavaSomConfig(PreTrainedConfig):
     vision_config: Any = None
     text_config: Any = None
     projector: Any = None
+    compressor: Any = None
+    pruning: Any = None
+    tiling: Any = None
     image_token_id: int = 32000
     vision_feature_layer: Any = None
     num_prefix_tokens: Any = None
     keep_prefix_tokens: bool = False
+    vision_final_norm: bool = False
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision_config = _sub_config(self.vision_config, "vision_config", default="clip_vision_model")
         self.text_config = _sub_config(self.text_config, "text_config", default="llama")
-        if isinstance(self.projector, str):
-            self.projector = {"type": self.projector}
-        self.projector = self.projector or {"type": "mlp2x_gelu"}
+        self.projector = _named(self.projector) or {"type": "mlp2x_gelu"}
+        self.compressor = _named(self.compressor) or {"type": "none"}
+        self.pruning = _named(self.pruning)
+        if isinstance(self.tiling, str):
+            self.tiling = {"grids": self.tiling}
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
         self._resolve_vision()
+        self._check_parts()
         super().__post_init__(**kwargs)
 
     def _resolve_vision(self) -> None:
@@ -76,13 +96,59 @@ class LlavaSomConfig(PreTrainedConfig):
         layers = 1 if isinstance(self.vision_feature_layer, int) else len(self.vision_feature_layer)
         return self.vision_config.hidden_size * layers
 
+    def set_pruning(self, pruning: str | dict[str, Any] | None) -> None:
+        """Replace `pruning`; a ValueError, and nothing replaced, where it does not fit the other parts."""
+        before, self.pruning = self.pruning, _named(pruning)
+        try:
+            self._check_parts()
+        except ValueError:
+            self.pruning = before
+            raise
+
+    @property
+    def tiles(self) -> Tiling | None:
+        """The options of `tiling`; None when images are not tiled."""
+        return None if self.tiling is None else Tiling.parse(self.tiling)
+
+    @property
+    def token_count(self) -> TokenCount:
+        """What counts the placeholders of a page, here and in the processor."""
+        grid, projector, options = self.token_grid, *_plugin(self.projector, PROJECTORS)
+        return TokenCount(
+            *projector.output_grid(grid.rows, grid.cols, **options),
+            num_special=projector.num_special(**options) + (grid.num_prefix_tokens if self.keep_prefix_tokens else 0),
+            compressor=self.compressor,
+        )
+
     @property
     def image_seq_length(self) -> int:
-        """Decoder tokens of one image. The processor expands `<image>` to this many, the model checks it."""
-        options = {key: value for key, value in self.projector.items() if key != "type"}
-        grid = self.token_grid
-        tokens = PROJECTORS.get(self.projector["type"]).num_tokens(grid.rows, grid.cols, **options)
-        return tokens + (grid.num_prefix_tokens if self.keep_prefix_tokens else 0)
+        """Decoder tokens of one image that is not tiled, before pruning."""
+        return sum(self.token_count.span_lengths(SINGLE_TILE))
+
+    def _check_parts(self) -> None:
+        """A ValueError for parts that do not go together, before any weight exists."""
+        compressor, _ = _plugin(self.compressor, COMPRESSORS)
+        tiles, name = self.tiles, self.compressor["type"]
+        if compressor.needs_global and (tiles is None or not tiles.global_tile):
+            raise ValueError(
+                f"compressor={name!r} informs the global tile by the crops: it needs tiling with a global tile, "
+                'such as tiling="grid_9".'
+            )
+        pruner = build_pruner(self.pruning)
+        if isinstance(pruner, TilePruner):
+            placement_of(pruner, PROJECTORS.get(self.projector["type"]), name)
+        if self.keep_prefix_tokens and (name != "none" or self.pruning or self.tiling):
+            raise ValueError("keep_prefix_tokens goes with none of compressor, pruning and tiling: leave it out.")
+
+
+def _named(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    """A plug-in as `{"type": name, **options}`."""
+    return {"type": given} if isinstance(given, str) else given
+
+
+def _plugin(given: dict[str, Any], registry: Any) -> tuple[Any, dict[str, Any]]:
+    """The class of a plug-in and its options."""
+    return registry.get(given["type"]), {key: value for key, value in given.items() if key != "type"}
 
 
 def _sub_config(given: dict | PreTrainedConfig | None, key: str, default: str) -> PreTrainedConfig:

@@ -1,4 +1,4 @@
-"""The model: vision encoder -> projector -> one scatter into the embeddings of any causal decoder.
+"""The model: vision encoder -> pruning -> projector -> compressor -> one scatter into any causal decoder's embeddings.
 
 The decoder is the whole `AutoModelForCausalLM`, not its base with a head of ours: logit scaling, soft caps, router
 losses and special caches stay the decoder's own business, and nothing of a decoder is written here.
@@ -6,7 +6,7 @@ losses and special caches stay the decoder's own business, and nothing of a deco
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +15,26 @@ from transformers.cache_utils import Cache
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from llava_som.compressors import COMPRESSORS
+from llava_som.compressors.base import Compressor
 from llava_som.configuration import LlavaSomConfig
+from llava_som.page_encoder import PageTokens, encode_pages
 from llava_som.projectors import PROJECTORS
 from llava_som.projectors.base import Projector
-from llava_som.vision.features import encode_images
+from llava_som.pruning import build_pruner
+from llava_som.pruning.sequence import Shortening, kept_tokens, padding_side_of
+from llava_som.tiling import SINGLE_TILE, TileGrid
 from llava_som.vision.grid import input_size
 
 
 class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """A vision encoder and a projector in front of any causal decoder."""
+    """A vision encoder, a projector and a compressor in front of any causal decoder."""
 
     config: LlavaSomConfig
     config_class = LlavaSomConfig
     vision_tower: PreTrainedModel
     multi_modal_projector: Projector
+    compressor: Compressor
     language_model: Any
 
     input_modalities = ["image", "text"]  # noqa: RUF012
@@ -42,11 +48,23 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def __init__(self, config: LlavaSomConfig) -> None:
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
-        options = dict(config.projector)
-        projector = PROJECTORS.get(options.pop("type"))
-        self.multi_modal_projector = projector(config.vision_width, config.text_config.hidden_size, **options)
+        self.multi_modal_projector = new_projector(config)
+        self.compressor = new_compressor(config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.pruner = build_pruner(config.pruning)
         self.post_init()
+
+    def set_pruning(self, pruning: str | dict[str, Any] | None) -> None:
+        """Drop vision tokens from now on as `pruning` says, or none; it is saved with the config.
+
+        Args:
+            pruning: a pruner's name, `{"type": name, **options}`, or None.
+
+        Raises:
+            ValueError: an unknown name or option, or a placement that the model's parts do not allow.
+        """
+        self.config.set_pruning(pruning)
+        self.pruner = build_pruner(self.config.pruning)
 
     def get_input_embeddings(self) -> nn.Module:
         """The decoder's token embedding."""
@@ -72,51 +90,86 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Asked of the decoder: a linear-attention one such as MiniMax brings a cache of its own."""
         return self.language_model._supports_default_dynamic_cache()
 
-    def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Decoder-width tokens of images: `[N, 3, S, S]` to `[N, image_seq_length, D_text]`."""
-        config = self.config
-        features = encode_images(
-            self.vision_tower, pixel_values, config.vision_feature_layer, config.token_grid, config.keep_prefix_tokens
-        )
-        return self.multi_modal_projector(features)
+    def get_image_features(self, pixel_values: Tensor, image_grids: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Decoder-width tokens of each image, `[T, D_text]`; pruning has dropped what it drops.
+
+        Args:
+            pixel_values: `[N, 3, S, S]`, image by image, an image's global tile first.
+            image_grids: rows and columns of the crops of each image, `[P, 2]`; None: each image is one tile.
+        """
+        pages = self._pages(pixel_values, image_grids)
+        tokens = encode_pages(self, pixel_values, pages)
+        lengths = [sum(self.config.token_count.span_lengths(page)) for page in pages]
+        if tokens.keep is not None:
+            lengths = [int(kept.sum()) for kept in tokens.keep.split(lengths)]
+        return tokens.features.split(lengths)
+
+    def _pages(self, pixel_values: Tensor, image_grids: Tensor | None) -> list[TileGrid]:
+        tiling = self.config.tiles
+        if tiling is None or image_grids is None:
+            if tiling is not None:
+                raise ValueError("This model reads tiles: image_grids, rows and columns of each image, is missing.")
+            return [SINGLE_TILE] * len(pixel_values)
+        return [TileGrid(rows, cols, tiling.global_tile) for rows, cols in image_grids.tolist()]
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        image_grids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
+        image_features: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits, and the loss over `labels` when they are given.
 
+        With pruning the decoder sees a shorter prompt: dropped placeholders are taken out of ids, mask, positions and
+        labels alike, and the logits are those of what is left.
+
         Args:
-            input_ids: `[B, L]`; each image is `image_seq_length` copies of `config.image_token_id`.
-            pixel_values: `[N, 3, S, S]`, the images of the whole batch in the order of their placeholders; None
+            input_ids: `[B, L]`; each image is as many copies of `config.image_token_id` as it has tokens before
+                pruning (`config.token_count`).
+            pixel_values: `[N, 3, S, S]`, the tiles of all images of the batch in the order of their placeholders; None
                 without images.
+            image_grids: rows and columns of the crops of each image, `[P, 2]`; None where images are not tiled.
             attention_mask: `[B, L]`, left or right padded.
             position_ids: `[B, L]`.
             past_key_values: the decoder's cache.
             inputs_embeds: `[B, L, D_text]` instead of `input_ids`, images already in place.
+            image_features: `[S, D_text]` instead of `pixel_values`: one vector for each placeholder in `input_ids`.
             labels: `[B, L]`, -100 where nothing is learned.
             logits_to_keep: compute only the last so many logits.
             **kwargs: passed to the decoder.
 
         Raises:
-            ValueError: placeholders and image features differ in number (both are named), or inputs are missing.
+            ValueError: placeholders and image features differ in number (both are named), images that leave the
+                decoder's context, or inputs are missing.
         """
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("Give input_ids or inputs_embeds.")
-            inputs_embeds = self.get_input_embeddings()(input_ids)
+            touched = None
             if pixel_values is not None:
-                inputs_embeds = self._insert_images(input_ids, inputs_embeds, self.get_image_features(pixel_values))
-            elif self._must_touch_vision(past_key_values):
-                inputs_embeds = inputs_embeds + self._zero_from_vision()
+                tokens = self._encode(input_ids, pixel_values, image_grids)
+                image_features = tokens.features
+                if tokens.keep is not None:
+                    short = self._shortening(input_ids, tokens.keep, attention_mask, default_side="right")
+                    attention_mask = short.is_token.to(torch.long)
+                    labels = None if labels is None else short.apply(labels, padding=-100)
+                    position_ids = None if position_ids is None else short.positions()
+                    input_ids = short.apply(input_ids, padding=self._padding_id)
+            elif image_features is None and self._must_touch_vision(past_key_values):
+                touched = self._zero_from_vision()  # before the embedding, as on the ranks that have images
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+            if image_features is not None:
+                inputs_embeds = self._insert_images(input_ids, inputs_embeds, image_features)
+            elif touched is not None:
+                inputs_embeds = inputs_embeds + touched
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -127,10 +180,77 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
 
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
+        """As in transformers. Images are encoded once, whatever the number of beams, samples and steps.
+
+        With pruning the decoder and its cache see the shortened prompt; the returned sequences begin with the prompt as
+        it was given. `max_length` and `min_length` count that prompt too.
+        """
+        input_ids = kwargs.pop("input_ids", inputs) if inputs is None else inputs
+        pixel_values, image_grids = kwargs.pop("pixel_values", None), kwargs.pop("image_grids", None)
+        if input_ids is None or (pixel_values is None and not is_deepspeed_zero3_enabled()):
+            return super().generate(input_ids, **kwargs)
+        if pixel_values is None:  # under ZeRO-3 this rank runs the modules that the others run for their images
+            self._zero_from_vision()
+            nothing = torch.empty(0, self.config.text_config.hidden_size, device=self.device, dtype=self.dtype)
+            return super().generate(input_ids, image_features=nothing, **kwargs)
+        tokens = self._encode(input_ids, pixel_values, image_grids)
+        if tokens.keep is None:
+            return super().generate(input_ids, image_features=tokens.features, **kwargs)
+        short = self._shortening(input_ids, tokens.keep, kwargs.get("attention_mask"), default_side="left")
+        for key in {"max_length", "min_length"} & kwargs.keys():
+            kwargs[key] = kwargs[key] and kwargs[key] - (input_ids.shape[1] - short.source.shape[1])
+        kwargs |= {"attention_mask": short.is_token.to(torch.long), "image_features": tokens.features}
+        output = super().generate(short.apply(input_ids, padding=self._padding_id), **kwargs)
+        sequences = output if isinstance(output, Tensor) else output.sequences
+        prompt = input_ids.repeat_interleave(len(sequences) // len(input_ids), dim=0)
+        sequences = torch.cat([prompt, sequences[:, short.source.shape[1] :]], dim=1)
+        if isinstance(output, Tensor):
+            return sequences
+        output.sequences = sequences
+        return output
+
+    def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any) -> Any:
+        """As in transformers; image features go in with the prompt only."""
+        prepare = super().prepare_inputs_for_generation
+        inputs = prepare(*args, is_first_iteration=is_first_iteration, **kwargs)
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            inputs.pop("image_features", None)
+        return inputs
+
+    def _encode(self, input_ids: Tensor, pixel_values: Tensor, image_grids: Tensor | None) -> PageTokens:
+        """The tokens of all images, after a check that the text has a placeholder for each."""
+        pages = self._pages(pixel_values, image_grids)
+        expected = sum(sum(self.config.token_count.span_lengths(page)) for page in pages)
+        _check_image_tokens(int((input_ids == self.config.image_token_id).sum()), expected, len(pages))
+        return encode_pages(self, pixel_values, pages)
+
+    def _shortening(
+        self, input_ids: Tensor, keep: Tensor, attention_mask: Tensor | None, default_side: Literal["left", "right"]
+    ) -> Shortening:
+        stays = kept_tokens(input_ids, self.config.image_token_id, keep, attention_mask)
+        return Shortening.of(stays, padding_side_of(attention_mask, default_side))
+
+    @property
+    def _padding_id(self) -> int:
+        """Id that stands at masked positions; any that is no placeholder would do."""
+        return getattr(self.config.text_config, "pad_token_id", None) or 0
+
     def _insert_images(self, input_ids: Tensor, inputs_embeds: Tensor, features: Tensor) -> Tensor:
         is_image = input_ids == self.config.image_token_id
-        _check_image_tokens(int(is_image.sum()), *features.shape[:2])
+        _check_image_tokens(int(is_image.sum()), len(features))
+        self._check_context(input_ids.shape[1], len(features))
         return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features.to(inputs_embeds))
+
+    def _check_context(self, length: int, image_tokens: int) -> None:
+        limit = getattr(self.config.text_config, "max_position_embeddings", None)
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"The prompt is {length} tokens long ({image_tokens} image tokens in the batch), the decoder takes "
+                f"{limit}. Lower it with fewer images, a family of smaller grids (tiling.grids), "
+                "compressor=doc_compressor, or pruning=... with a lower keep_ratio."
+            )
 
     def _must_touch_vision(self, past_key_values: Cache | None) -> bool:
         """Whether a batch without images still has to run the vision path.
@@ -144,42 +264,56 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def _zero_from_vision(self) -> Tensor:
         """A zero that depends on the vision path, so that its parameters are gathered and get zero gradients."""
-        side = input_size(self.config.vision_config)
-        blank = torch.zeros(1, 3, side, side, device=self.device, dtype=self.dtype)
-        return self.get_image_features(blank).mean() * 0.0  # a sum could overflow in float16, and inf * 0 is nan
+        side, tiling = input_size(self.config.vision_config), self.config.tiles
+        page = SINGLE_TILE if tiling is None else TileGrid(1, 1, tiling.global_tile)
+        blank = torch.zeros(page.num_tiles, 3, side, side, device=self.device, dtype=self.dtype)
+        features = encode_pages(self, blank, [page]).features
+        return features.mean() * 0.0  # a sum could overflow in float16, and inf * 0 is nan
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Repeat each row for its beams or samples, and with it all its images.
-
-        Transformers repeats image by image: the beams of a row with two images would see one of them twice.
-        """
-        pixel_values = kwargs.pop("pixel_values", None)
+        """Repeat each row for its beams or samples, and with it the features of all its images."""
+        features = kwargs.pop("image_features", None)
         expand = super()._expand_inputs_for_generation  # type: ignore[misc]
         ids, kwargs = expand(expand_size, is_encoder_decoder, input_ids, **kwargs)
-        if pixel_values is not None and expand_size > 1:
-            tokens = (input_ids == self.config.image_token_id).sum(dim=1)
-            _check_image_tokens(int(tokens.sum()), len(pixel_values), self.config.image_seq_length)
-            rows = pixel_values.split((tokens // self.config.image_seq_length).tolist())
-            pixel_values = torch.cat([images.repeat(expand_size, 1, 1, 1) for images in rows])
-        return ids, {**kwargs, "pixel_values": pixel_values}
+        if features is not None and expand_size > 1:
+            counts = (input_ids == self.config.image_token_id).sum(dim=1).tolist()
+            features = torch.cat([of_row.repeat(expand_size, 1) for of_row in features.split(counts)])
+        return ids, kwargs if features is None else {**kwargs, "image_features": features}
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Projector layers, with the decoder's own spread; the encoder and the decoder initialise themselves.
+        """Layers of projector and compressor, with the decoder's own spread; encoder and decoder initialise themselves.
 
         Biases start at zero. PyTorch's random ones shift all image tokens by about as much as tells them apart: with
         them the demo's model, trained from scratch, still guessed after 1,000 steps; without, it knew shapes by 250.
         """
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=getattr(self.config.text_config, "initializer_range", 0.02))
+        std = getattr(self.config.text_config, "initializer_range", 0.02)
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, Projector | Compressor):  # learned queries and ends of tiles and pages
+            for parameter in module.parameters(recurse=False):
+                nn.init.normal_(parameter, std=std)
 
 
-def _check_image_tokens(placeholders: int, images: int, features_each: int) -> None:
-    if placeholders != images * features_each:
+def new_projector(config: LlavaSomConfig) -> Projector:
+    """The projector of a config, with fresh weights."""
+    options = dict(config.projector)
+    return PROJECTORS.get(options.pop("type"))(config.vision_width, config.text_config.hidden_size, **options)
+
+
+def new_compressor(config: LlavaSomConfig) -> Compressor:
+    """The compressor of a config, with fresh weights."""
+    options = dict(config.compressor)
+    return COMPRESSORS.get(options.pop("type"))(config.text_config.hidden_size, **options)
+
+
+def _check_image_tokens(placeholders: int, features: int, images: int | None = None) -> None:
+    if placeholders != features:
+        source = "the image features are" if images is None else f"the {images} image(s) give"
         raise ValueError(
-            f"The text has {placeholders} image tokens, the {images} image(s) give {images * features_each} features "
-            f"({features_each} each). Was the text truncated, or made by another model's processor?"
+            f"The text has {placeholders} image tokens, {source} {features} features. Was the text truncated, or made "
+            "by another model's processor?"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from transformers import LlavaImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
@@ -9,6 +10,9 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.processing_utils import MultiModalData
 
 from llava_som.chat_templates import END_OF_TURN, load_chat_template
+from llava_som.image_processing import LlavaSomImageProcessor
+from llava_som.tiling import SINGLE_TILE, TileGrid, Tiling
+from llava_som.token_count import TokenCount
 from llava_som.vision.grid import input_size
 
 if TYPE_CHECKING:
@@ -29,11 +33,13 @@ class LlavaSomProcessor(ProcessorMixin):
     """An image processor and a tokenizer that agree on how many tokens an image takes.
 
     Args:
-        image_processor: any transformers image processor that gives one `[3, S, S]` array an image.
+        image_processor: `LlavaSomImageProcessor` for a model that reads tiles; otherwise any of transformers that gives
+            one `[3, S, S]` array an image.
         tokenizer: a fast tokenizer that knows `image_token`.
-        image_seq_length: tokens one image takes in the decoder, `LlavaSomConfig.image_seq_length`.
+        image_seq_length: tokens of an image that is not tiled, `LlavaSomConfig.image_seq_length`.
         chat_template: Jinja source with `{% generation %}` markers.
         image_token: the placeholder in the text.
+        token_count: fields of `LlavaSomConfig.token_count`, for a model that reads tiles.
     """
 
     def __init__(
@@ -43,8 +49,10 @@ class LlavaSomProcessor(ProcessorMixin):
         image_seq_length: int = 576,
         chat_template: str | None = None,
         image_token: str = "<image>",
+        token_count: dict[str, Any] | None = None,
     ) -> None:
         self.image_seq_length = image_seq_length
+        self.token_count = token_count
         self.image_token = image_token
         self.image_token_id: Any = tokenizer.convert_tokens_to_ids(image_token) if tokenizer is not None else None
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
@@ -53,7 +61,9 @@ class LlavaSomProcessor(ProcessorMixin):
     def for_model(
         cls, config: LlavaSomConfig, tokenizer: PreTrainedTokenizerBase, chat_template: str
     ) -> LlavaSomProcessor:
-        """A processor for a new model: images are padded to a square with the mean colour (LLaVA-1.5) and resized.
+        """A processor for a new model.
+
+        Without tiling, images are padded to a square with the mean colour (LLaVA-1.5) and resized.
 
         Args:
             config: of the model; `config.image_token_id` must be the tokenizer's id of `<image>`.
@@ -71,11 +81,46 @@ class LlavaSomProcessor(ProcessorMixin):
             )
         if end_of_turn is not None:
             tokenizer.eos_token = end_of_turn  # what the template ends a turn with is what ends a generation
-        return cls(_image_processor(config), tokenizer, config.image_seq_length, template)
+        count = None if config.tiling is None else asdict(config.token_count)
+        return cls(_image_processor(config), tokenizer, config.image_seq_length, template, token_count=count)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How pages are cut; None when images are not tiled."""
+        return None if self.token_count is None else Tiling.parse(self.image_processor.tiling)
+
+    @property
+    def typical_image_tokens(self) -> int:
+        """Tokens of an image whose size is not known: with tiling, those of the largest grid."""
+        return sum(self.span_lengths(SINGLE_TILE if self.tiling is None else self.tiling.largest()))
+
+    def span_lengths(self, page: TileGrid) -> list[int]:
+        """Placeholders of an image, a number for each stretch between which text may stand."""
+        return (
+            [self.image_seq_length] if self.token_count is None else TokenCount(**self.token_count).span_lengths(page)
+        )
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:
-        """The placeholders of one image."""
-        return self.image_token * self.image_seq_length
+        """The placeholders of one image, and the markers of its tiles where the model was trained with them."""
+        tiling = self.tiling
+        if tiling is None:
+            return self.image_token * self.image_seq_length
+        rows, cols = (int(side) for side in image_inputs["image_grids"][image_idx])
+        page = TileGrid(rows, cols, tiling.global_tile)
+        spans = [self.image_token * length for length in self.span_lengths(page)]
+        if tiling.tile_markers and len(spans) == page.num_tiles:
+            spans = [tile_marker(place) + span for place, span in zip(page.positions(), spans, strict=True)]
+        return "".join(spans)
+
+    def get_text_with_replacements(
+        self, text: list[str], images_replacements: Any = (), *others: Any, **more: Any
+    ) -> Any:
+        """As in transformers; with page markers, `<img 1>`, `<img 2>` ... stand before the images of each text."""
+        if images_replacements and self.tiling is not None and self.tiling.page_markers:
+            numbers = [number for words in text for number in range(1, words.count(self.image_token) + 1)]
+            pairs = zip(numbers, images_replacements, strict=True)
+            images_replacements = [f"<img {number}>{replacement}" for number, replacement in pairs]
+        return super().get_text_with_replacements(text, images_replacements, *others, **more)
 
     def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """As in transformers.
@@ -95,8 +140,19 @@ class LlavaSomProcessor(ProcessorMixin):
         """Token counts for images of given sizes; serving engines plan memory with it."""
         if image_sizes is None:
             return MultiModalData()
-        count = len(image_sizes)
-        return MultiModalData(num_image_tokens=[self.image_seq_length] * count, num_image_patches=[1] * count)
+        if self.tiling is None:
+            count = len(image_sizes)
+            return MultiModalData(num_image_tokens=[self.image_seq_length] * count, num_image_patches=[1] * count)
+        pages = [self.image_processor.plan(width, height) for height, width in image_sizes]
+        return MultiModalData(
+            num_image_tokens=[sum(self.span_lengths(page)) for page in pages],
+            num_image_patches=[page.num_tiles for page in pages],
+        )
+
+
+def tile_marker(place: tuple[int, int] | None) -> str:
+    """The text before a tile, as DocOwl 1.5's published checkpoints were trained with; plain text, no special token."""
+    return "<global_img>" if place is None else f"<crop_img_row{place[0]}_col{place[1]}>"
 
 
 def _image_processor(config: LlavaSomConfig) -> BaseImageProcessor:
@@ -106,5 +162,7 @@ def _image_processor(config: LlavaSomConfig) -> BaseImageProcessor:
         mean, std = list(vision.image_mean), list(vision.image_std)
     else:
         mean, std = _NORMALISATION.get(vision.model_type, (_IMAGENET_MEAN, _IMAGENET_STD))
+    if config.tiling is not None:
+        return LlavaSomImageProcessor(side, config.tiling, mean, std)
     size = {"height": side, "width": side}
     return LlavaImageProcessor(do_pad=True, do_center_crop=False, size=size, image_mean=mean, image_std=std)

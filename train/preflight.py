@@ -16,10 +16,12 @@ from llava_som.data.dataset import IGNORE_INDEX, ConversationDataset
 from llava_som.data.record_images import image_file
 from llava_som.data.schema import Sample
 from llava_som.data.trained_text import render_trained_text
+from llava_som.page_encoder import encode_pages
+from llava_som.tiling import SINGLE_TILE, TileGrid
 from llava_som.vision.grid import input_size
 
 if TYPE_CHECKING:
-    from llava_som import LlavaSomForConditionalGeneration
+    from llava_som import LlavaSomConfig, LlavaSomForConditionalGeneration
 
 _STAT_THREADS, _CHUNK = 32, 512
 
@@ -37,31 +39,40 @@ class PreflightReport:
 
 @torch.no_grad()
 def features_per_image(model: LlavaSomForConditionalGeneration) -> int:
-    """Length of what the vision path really returns for one image.
+    """Length of what the vision path really returns for one image; with tiling, for a page of one crop.
 
     Under ZeRO-3 every rank has to call this, because the weights are gathered for it.
     """
     from transformers.integrations import is_deepspeed_zero3_enabled
 
-    side = input_size(model.config.vision_config)
-    image = torch.zeros(1, 3, side, side, device=model.device, dtype=model.dtype)
+    side, page = input_size(model.config.vision_config), _smallest_page(model.config)
+    tiles = torch.zeros(page.num_tiles, 3, side, side, device=model.device, dtype=model.dtype)
     if not is_deepspeed_zero3_enabled():
-        return model.get_image_features(image).shape[1]
+        return _num_features(model, tiles, page)
     import deepspeed
 
-    parameters = [*model.vision_tower.parameters(), *model.multi_modal_projector.parameters()]
-    with deepspeed.zero.GatheredParameters(parameters):
-        return model.get_image_features(image).shape[1]
+    vision_path = (model.vision_tower, model.multi_modal_projector, model.compressor)
+    with deepspeed.zero.GatheredParameters([weight for part in vision_path for weight in part.parameters()]):
+        return _num_features(model, tiles, page)
+
+
+def _num_features(model: LlavaSomForConditionalGeneration, tiles: torch.Tensor, page: TileGrid) -> int:
+    tokens = encode_pages(model, tiles, [page])
+    return len(tokens.features if tokens.keep is None else tokens.keep)  # of the placeholders, pruned or not
+
+
+def _smallest_page(config: LlavaSomConfig) -> TileGrid:
+    return SINGLE_TILE if config.tiles is None else TileGrid(1, 1, config.tiles.global_tile)
 
 
 def run_preflight(
-    dataset: ConversationDataset, image_token_id: int, image_tokens: int, num_samples: int
+    dataset: ConversationDataset, config: LlavaSomConfig, image_tokens: int, num_samples: int
 ) -> PreflightReport:
     """Check every record and its files, then look closely at a few.
 
     Args:
         dataset: records that break a rule or miss a file are put into its quarantine.
-        image_token_id: of the model.
+        config: of the model.
         image_tokens: features that the model returns for an image, see `features_per_image`.
         num_samples: so many samples, spread over the data, are encoded, counted and rendered.
     """
@@ -75,12 +86,14 @@ def run_preflight(
         except ValueError as error:  # not one usable record
             report.problems.append(str(error))
             break
-        problem = _image_token_problem(inputs, image_token_id, image_tokens)
+        problem = _image_token_problem(inputs, config, image_tokens)
         report.problems += [problem] if problem else []
         trained += sum(label != IGNORE_INDEX for label in inputs["labels"])
-        text_tokens += sum(token != image_token_id for token in inputs["input_ids"])
+        text_tokens += sum(token != config.image_token_id for token in inputs["input_ids"])
         tokenizer = dataset.processor.tokenizer
-        report.samples.append(render_trained_text(inputs["input_ids"], inputs["labels"], tokenizer, image_token_id))
+        report.samples.append(
+            render_trained_text(inputs["input_ids"], inputs["labels"], tokenizer, config.image_token_id)
+        )
     report.trained_share = trained / max(text_tokens, 1)
     report.set_aside = dataset.quarantine.count
     return report
@@ -137,12 +150,24 @@ def _record_problem(dataset: ConversationDataset, index: int) -> str:
     return ""
 
 
-def _image_token_problem(inputs: dict[str, Any], image_token_id: int, image_tokens: int) -> str:
-    images = 0 if inputs["pixel_values"] is None else len(inputs["pixel_values"])
-    placeholders = inputs["input_ids"].count(image_token_id)
-    if placeholders == images * image_tokens:
+def _image_token_problem(inputs: dict[str, Any], config: LlavaSomConfig, image_tokens: int) -> str:
+    """What is wrong with the number of a sample's placeholders; nothing, when text and vision path agree."""
+    pages, smallest = _pages_of(inputs, config), _smallest_page(config)
+    counted = {page: sum(config.token_count.span_lengths(page)) for page in {smallest, *pages}}
+    expected = sum(counted[page] for page in pages)
+    placeholders = inputs["input_ids"].count(config.image_token_id)
+    if placeholders == expected and (not pages or image_tokens == counted[smallest]):
         return ""
     return (
-        f"sample {inputs['sample_id']} has {placeholders} image tokens for {images} image(s), the model makes "
-        f"{image_tokens} features an image. Was this processor made for another model?"
+        f"sample {inputs['sample_id']} has {placeholders} image tokens for {len(pages)} image(s), the model makes "
+        f"{image_tokens if config.tiling is None else expected} features of them. Was this processor made for another "
+        "model?"
     )
+
+
+def _pages_of(inputs: dict[str, Any], config: LlavaSomConfig) -> list[TileGrid]:
+    """How each image of a sample is cut."""
+    if config.tiles is None:
+        return [SINGLE_TILE] * (0 if inputs["pixel_values"] is None else len(inputs["pixel_values"]))
+    grids = [] if inputs["image_grids"] is None else inputs["image_grids"].tolist()
+    return [TileGrid(rows, cols, config.tiles.global_tile) for rows, cols in grids]

@@ -110,7 +110,7 @@ def _checked_dataset(
         quarantine = Quarantine(quarantine_file)
         dataset = ConversationDataset(config.files, processor, config.max_length, quarantine)
         if checks and arguments.process_index == 0:
-            report = run_preflight(dataset, model.config.image_token_id, image_tokens, config.preflight_samples)
+            report = run_preflight(dataset, model.config, image_tokens, config.preflight_samples)
             show_report(report, console, Path(config.output_dir) / "preflight.html")
             refuse_if_broken(report.problems)
     return dataset

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from llava_som import LlavaSomForConditionalGeneration
 
 STAGES: dict[str, frozenset[str]] = {
-    "align": frozenset({"multi_modal_projector"}),
-    "finetune": frozenset({"multi_modal_projector", "language_model"}),
-    "full": frozenset({"vision_tower", "multi_modal_projector", "language_model"}),
+    "align": frozenset({"multi_modal_projector", "compressor"}),
+    "finetune": frozenset({"multi_modal_projector", "compressor", "language_model"}),
+    "full": frozenset({"vision_tower", "multi_modal_projector", "compressor", "language_model"}),
 }
 
 
@@ -65,6 +65,7 @@ def freeze_map(model: LlavaSomForConditionalGeneration) -> list[FrozenOrTrained]
     return [
         FrozenOrTrained(name, _count(part), any(parameter.requires_grad for parameter in part.parameters()))
         for name, part in model.named_children()
+        if any(True for _ in part.parameters())  # a compressor may have none
     ]
 
 

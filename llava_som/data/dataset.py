@@ -99,7 +99,7 @@ class ConversationDataset(Dataset[dict[str, Any]]):
 
         Returns:
             `sample_id`; `input_ids` and `labels`, lists of equal length, -100 outside the answers; `pixel_values`
-            `[N, 3, S, S]`, None for a record without images.
+            `[N, 3, S, S]` and, for a model that reads tiles, `image_grids` `[P, 2]`, None for a record without images.
 
         Raises:
             ValueError: a broken rule of the schema, an image that cannot be opened, too many tokens, none to train.
@@ -115,17 +115,18 @@ class ConversationDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"is {len(input_ids)} tokens long, max_length is {self.max_length}.")
         if not any(trained):
             raise ValueError("has no trained token. Does the chat template mark answers with {% generation %}?")
-        pixel_values = inputs.get("pixel_values")
+        pixel_values, grids = inputs.get("pixel_values"), inputs.get("image_grids")
         return {
             "sample_id": sample.id,
             "input_ids": input_ids,
             "labels": [token if learn else IGNORE_INDEX for token, learn in zip(input_ids, trained, strict=True)],
             "pixel_values": None if pixel_values is None else torch.from_numpy(np.stack(pixel_values)),
+            "image_grids": None if grids is None else torch.as_tensor(grids),
         }
 
     def estimated_lengths(self) -> list[int]:
         """Tokens of each record, estimated from its characters and number of images; for grouping by length."""
-        image_tokens = self.processor.image_seq_length or 0
+        image_tokens = self.processor.typical_image_tokens
         return [_estimated_length(self._records[index], image_tokens) for index in range(len(self))]
 
 

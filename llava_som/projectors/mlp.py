@@ -6,24 +6,24 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from llava_som.projectors import PROJECTORS
-from llava_som.projectors.base import Projector
+from llava_som.projectors.base import GroupedProjector
 
 
 @PROJECTORS.register("linear")
-class LinearProjector(Projector):
+class LinearProjector(GroupedProjector):
     """One linear layer."""
 
     def __init__(self, vision_width: int, text_width: int, bias: bool = True) -> None:
         super().__init__()
         self.linear = nn.Linear(vision_width, text_width, bias=bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """`[N, T, D_vision]` to `[N, T, D_text]`."""
-        return self.linear(features)
+    def project_windows(self, windows: Tensor) -> Tensor:
+        """`[..., 1, D_vision]` to `[..., D_text]`."""
+        return self.linear(windows.squeeze(-2))
 
 
 @PROJECTORS.register("mlp2x_gelu")
-class MLPProjector(Projector):
+class MLPProjector(GroupedProjector):
     """Two linear layers with an activation between them; parameter names are those of transformers' LLaVA."""
 
     def __init__(self, vision_width: int, text_width: int, bias: bool = True, activation: str = "gelu") -> None:
@@ -32,6 +32,6 @@ class MLPProjector(Projector):
         self.act = ACT2FN[activation]
         self.linear_2 = nn.Linear(text_width, text_width, bias=bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """`[N, T, D_vision]` to `[N, T, D_text]`."""
-        return self.linear_2(self.act(self.linear_1(features)))
+    def project_windows(self, windows: Tensor) -> Tensor:
+        """`[..., 1, D_vision]` to `[..., D_text]`."""
+        return self.linear_2(self.act(self.linear_1(windows.squeeze(-2))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def encode_images(
-    tower: PreTrainedModel, pixel_values: Tensor, layers: int | list[int], grid: TokenGrid, keep_prefix: bool = False
+    tower: PreTrainedModel,
+    pixel_values: Tensor,
+    layers: int | list[int],
+    grid: TokenGrid,
+    keep_prefix: bool = False,
+    final_norm: bool = False,
 ) -> Tensor:
     """Hidden states of one or several layers of a vision encoder, prefix tokens removed.
 
@@ -24,15 +29,18 @@ def encode_images(
         layers: index into the encoder's hidden states (-2 is LLaVA-1.5's); several are concatenated along the width.
         grid: what the encoder is expected to return.
         keep_prefix: keep class and register tokens (LLaVA's "full" selection).
+        final_norm: apply the encoder's own last norm, which CLIP gives to its class token only.
 
     Returns:
         `[N, rows * cols, D]`, or `[N, prefix + rows * cols, D]` with `keep_prefix`.
 
     Raises:
-        ValueError: the encoder returned another number of tokens than `grid` says.
+        ValueError: the encoder returned another number of tokens than `grid` says, or has no last norm.
     """
     hidden_states = tower(**_tower_inputs(tower, pixel_values), output_hidden_states=True).hidden_states
     chosen = [hidden_states[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
+    if final_norm:
+        chosen = [_last_norm(tower)(features) for features in chosen]
     features = chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
     expected = grid.num_prefix_tokens + grid.num_patches
     if features.shape[1] != expected:
@@ -42,6 +50,13 @@ def encode_images(
             f"{grid.cols} patches = {expected}. Check image_size and num_prefix_tokens."
         )
     return features if keep_prefix else features[:, grid.num_prefix_tokens :]
+
+
+def _last_norm(tower: Any) -> Any:
+    norm = getattr(tower, "post_layernorm", None) or getattr(tower, "layernorm", None)
+    if norm is None:
+        raise ValueError(f"vision_final_norm: the encoder {tower.config.model_type!r} has no last norm of its own.")
+    return norm
 
 
 def _tower_inputs(tower: PreTrainedModel, pixel_values: Tensor) -> dict[str, Tensor]:

@@ -12,10 +12,10 @@ def name(request):
     return request.param
 
 
-@pytest.mark.parametrize(("rows", "cols"), [(4, 4), (6, 6)])
+@pytest.mark.parametrize(("rows", "cols"), [(4, 4), (8, 8), (4, 8)])
 def test_num_tokens_is_the_real_length(name, rows, cols):
     projector = PROJECTORS.get(name)(24, 40)
-    out = projector(torch.randn(2, rows * cols, 24))
+    out = projector(torch.randn(2, rows * cols, 24), (rows, cols))
     assert out.shape == (2, PROJECTORS.get(name).num_tokens(rows, cols), 40)
 
 

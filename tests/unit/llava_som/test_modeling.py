@@ -67,7 +67,7 @@ def test_the_picture_matters_and_lands_where_its_placeholder_is():
     embeds = model.get_input_embeddings()(inputs["input_ids"])
     is_image = inputs["input_ids"] == model.config.image_token_id
     features = model.get_image_features(inputs["pixel_values"])
-    embeds[is_image] = features.flatten(0, 1)
+    embeds[is_image] = torch.cat(features)
     with torch.no_grad():
         logits = model(**inputs).logits
         torch.testing.assert_close(logits, model(inputs_embeds=embeds).logits)
@@ -185,11 +185,11 @@ def test_an_encoder_that_returns_another_grid_is_reported():
 def test_every_beam_and_sample_of_a_row_sees_all_its_images(monkeypatch, options):
     model, processor = tiny_model()
     inputs = encode(processor, prompts(CONVERSATIONS), "left", add_generation_prompt=True)
-    seen, encode_images = [], model.get_image_features
-    monkeypatch.setattr(model, "get_image_features", lambda pixels: (seen.append(pixels), encode_images(pixels))[1])
+    seen, insert = [], model._insert_images
+    monkeypatch.setattr(model, "_insert_images", lambda *given: (seen.append(given[2]), insert(*given))[1])
     rows = model.generate(**inputs, max_new_tokens=3, **options)
-    one, two, three = inputs["pixel_values"]  # the first row has one image, the second none, the third two
-    assert torch.equal(seen[0], torch.stack([one] * 3 + [two, three] * 3))
+    one, two, three = model.get_image_features(inputs["pixel_values"])  # rows have one image, none, and two
+    torch.testing.assert_close(torch.cat(seen), torch.cat([one] * 3 + [two, three] * 3))  # and only the prompt has any
     assert len(rows) == (9 if "do_sample" in options else 3)
     with pytest.raises(ValueError, match=r"48 image tokens, the 2 image\(s\) give 32 features"):
         model.generate(**{**inputs, "pixel_values": inputs["pixel_values"][:2]}, max_new_tokens=3, **options)

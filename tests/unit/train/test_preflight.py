@@ -23,7 +23,7 @@ def check(tmp_path):
             [DataFile(str(file))], processor, 512, Quarantine(tmp_path / "out" / "quarantine.jsonl")
         )
         features = features or features_per_image(model)
-        return run_preflight(dataset, model.config.image_token_id, features, samples)
+        return run_preflight(dataset, model.config, features, samples)
 
     return run
 

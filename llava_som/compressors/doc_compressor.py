@@ -1,0 +1,111 @@
+"""DocCompressor (mPLUG-DocOwl2, arXiv 2409.03420, section 3.3): a page in as many tokens as one tile.
+
+Each token of the global tile attends to the high-resolution tokens of its own area and to nothing else. There are few
+keys for a query, and as many for every query of a page, so all pages go through one batched call of scaled dot
+product attention; pages of fewer crops are masked.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llava_som.compressors import COMPRESSORS
+from llava_som.compressors.base import PageCompressor, ProjectedTiles
+from llava_som.compressors.windows import window_tokens
+
+
+@COMPRESSORS.register("doc_compressor")
+class DocCompressor(PageCompressor):
+    """Cross-attention of each global token to its window.
+
+    Args:
+        width: D, of the decoder.
+        layers: of cross-attention; all see the same keys.
+        heads: attention heads.
+        inner_width: width at which the layers work, between a projection down and one up; D when absent, as published.
+        eos: a learned vector after each page; the published checkpoint has it.
+    """
+
+    def __init__(
+        self, width: int, layers: int = 2, heads: int = 16, inner_width: int | None = None, eos: bool = False
+    ) -> None:
+        super().__init__(width, eos)
+        inner = inner_width or width
+        if inner % heads:
+            raise ValueError(f"heads={heads} do not divide the width {inner} of the compressor. Choose a divisor.")
+        self.down = nn.Linear(width, inner) if inner != width else nn.Identity()
+        self.layers = nn.ModuleList(WindowAttentionLayer(inner, heads) for _ in range(layers))
+        self.project = nn.Linear(inner, width)
+
+    def compress(self, global_PTD: Tensor, tiles: ProjectedTiles) -> Tensor:
+        """Page tokens `[P, T, D]`."""
+        index_BK, valid_BK = self.keys(tiles)
+        tokens_SD = self.down(tiles.tokens[:, : tiles.num_tokens].flatten(0, 1))
+        hidden_PTD = self.down(global_PTD)
+        for layer in self.layers:
+            hidden_PTD = layer(hidden_PTD, tokens_SD, index_BK, valid_BK)
+        return self.project(hidden_PTD)
+
+    def keys(self, tiles: ProjectedTiles) -> tuple[Tensor, Tensor | None]:
+        """The keys of each query as `window_tokens` gives them, with pages and queries as one dimension."""
+        index_PTK, valid_PTK = window_tokens(tiles)
+        return index_PTK.flatten(0, 1), None if valid_PTK is None else valid_PTK.flatten(0, 1)
+
+
+class WindowAttentionLayer(nn.Module):
+    """Attention of groups of queries to the keys of each group, then a SwiGLU network with a norm inside.
+
+    As published, the attention is added to the normalised query, not to the query itself.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_norm = nn.LayerNorm(width)
+        self.key_norm = nn.LayerNorm(width)
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = NormedSwiGLU(width)
+
+    def forward(self, query_PTD: Tensor, tokens_SD: Tensor, index_BK: Tensor, valid_BK: Tensor | None) -> Tensor:
+        """`[P, T, D]` in, the same out.
+
+        Args:
+            query_PTD: the queries; B groups of `P T / B` successive ones share their keys.
+            tokens_SD: all high-resolution tokens.
+            index_BK: the keys of each group among them.
+            valid_BK: bool; which of these are meant; None when all are.
+        """
+        query = self.query_norm(query_PTD)
+        hidden = query + self.out_proj(self._attend(query, self.key_norm(tokens_SD), index_BK, valid_BK))
+        return hidden + self.mlp(self.mlp_norm(hidden))
+
+    def _attend(self, query: Tensor, tokens: Tensor, index_BK: Tensor, valid_BK: Tensor | None) -> Tensor:
+        q_BHQd = self._by_head(self.q_proj(query).view(len(index_BK), -1, query.shape[-1]))
+        k_BHKd = self._by_head(self.k_proj(tokens)[index_BK])
+        v_BHKd = self._by_head(self.v_proj(tokens)[index_BK])
+        mask = None if valid_BK is None else valid_BK[:, None, None]
+        return F.scaled_dot_product_attention(q_BHQd, k_BHKd, v_BHKd, mask).transpose(1, 2).reshape(query.shape)
+
+    def _by_head(self, hidden: Tensor) -> Tensor:
+        return hidden.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class NormedSwiGLU(nn.Module):
+    """`down(norm(silu(gate(x)) * up(x)))`, inner width 8/3 of the outer, rounded up to 256."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = -(-(8 * width // 3) // 256) * 256
+        self.gate_proj = nn.Linear(width, inner)
+        self.up_proj = nn.Linear(width, inner)
+        self.norm = nn.LayerNorm(inner, eps=1e-6)
+        self.down_proj = nn.Linear(inner, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`[..., D]` to `[..., D]`."""
+        return self.down_proj(self.norm(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden)))

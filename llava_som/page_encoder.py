@@ -1,0 +1,170 @@
+"""From the pixels of tiles to the tokens of pages: vision encoder -> pruning -> projector -> compressor.
+
+Shapes: tiles `[N, 3, S, S]` -> patches `[N, T, D]` -> projected `[N, T', D_text]`, with a mask of what pruning leaves
+-> tokens `[S, D_text]` of all pages, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from llava_som.compressors.base import ProjectedTiles
+from llava_som.projectors.base import GroupedProjector, window_index
+from llava_som.pruning.attention import captured_attention
+from llava_som.pruning.base import Choice, TilePruner, TileView, Units, placement_of
+from llava_som.tiling import TileGrid
+from llava_som.vision.features import encode_images
+
+if TYPE_CHECKING:
+    from llava_som.modeling import LlavaSomForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class PageTokens:
+    """The vision tokens of some pages.
+
+    Attributes:
+        features: of those that pruning leaves, `[sum(keep), D_text]`, page by page.
+        keep: which of the pages' placeholders stay, bool `[S]`; None when all do.
+        choice: what the pruner decided about each tile; None without one.
+    """
+
+    features: Tensor
+    keep: Tensor | None = None
+    choice: Choice | None = None
+
+
+def encode_pages(
+    model: LlavaSomForConditionalGeneration, pixel_values: Tensor, pages: Sequence[TileGrid]
+) -> PageTokens:
+    """Encode all tiles in one call and make the tokens of their pages.
+
+    Args:
+        model: whose vision path is run.
+        pixel_values: `[N, 3, S, S]`, page by page, a page's global tile first.
+        pages: how each page is cut; their tiles add up to N.
+
+    Raises:
+        ValueError: another number of tiles than the pages have, or what the pruner asks of the encoder is not there.
+    """
+    tiles = sum(page.num_tiles for page in pages)
+    if len(pixel_values) != tiles:
+        raise ValueError(f"pixel_values holds {len(pixel_values)} tiles, image_grids asks for {tiles}.")
+    grid, config, projector = model.config.token_grid, model.config, model.multi_modal_projector
+    pruner = model.pruner if isinstance(model.pruner, TilePruner) else None
+    layers = pruner.layers() if pruner else ()
+    with captured_attention(model.vision_tower, layers, grid.num_prefix_tokens) as attention:
+        patches = encode_images(
+            model.vision_tower,
+            pixel_values,
+            config.vision_feature_layer,
+            grid,
+            config.keep_prefix_tokens,
+            config.vision_final_norm,
+        )
+    count = config.token_count
+    if pruner is None:
+        projected = ProjectedTiles(projector(patches, (grid.rows, grid.cols)), pages, (count.rows, count.cols))
+        features, _ = model.compressor(projected)
+        return PageTokens(features)
+    pruning = _Pruning(pruner, projector, (grid.rows, grid.cols), (count.rows, count.cols))
+    tokens, keep, choice = pruning(patches, pixel_values, attention, pages, model.training)
+    features, keep = model.compressor(ProjectedTiles(tokens, pages, (count.rows, count.cols), keep))
+    return PageTokens(features if keep is None else features[keep], keep, choice)
+
+
+@dataclass(frozen=True)
+class _Pruning:
+    """A pruner in front of a projector; called with patches, it gives projected tokens and what is left of them."""
+
+    pruner: TilePruner
+    projector: Any
+    grid: tuple[int, int]
+    out_grid: tuple[int, int]
+
+    def __call__(
+        self, patches: Tensor, pixel_values: Tensor, attention: dict, pages: Sequence[TileGrid], training: bool
+    ) -> tuple[Tensor, Tensor | None, Choice]:
+        """`[N, T, D]` to tokens `[N, T' + special, D_text]`, their mask (None: all stay) and the choice."""
+        placement = placement_of(self.pruner, type(self.projector), "none")
+        of_patch = unit_of_patch(self.grid, self.out_grid).to(patches.device)
+        units = Units(self.out_grid[0] * self.out_grid[1], of_patch)
+        unit_grid = self.out_grid
+        if placement == "pre_v2t":
+            units, unit_grid = Units(len(of_patch), torch.arange(len(of_patch), device=patches.device)), self.grid
+            features = patches
+        elif placement == "pre_v2t_group":
+            features = self.projector.windows_of(patches, self.grid).flatten(2)
+        else:
+            features = self.projector(patches, self.grid)[:, : units.count]
+        view = TileView(
+            features, units, pixel_values, attention, pages, self.grid, unit_grid, training and torch.is_grad_enabled()
+        )
+        choice = self._choose(view)
+        tokens, keep = self._projected(placement, choice)
+        tokens = self.projector.with_special(tokens)
+        special = keep.new_ones(len(keep), tokens.shape[1] - keep.shape[1])
+        return tokens, None if keep.all() else torch.cat([keep, special], dim=1), choice
+
+    def _choose(self, view: TileView) -> Choice:
+        """The pruner's choice, in which global tiles are whole where they are to be spared."""
+        choice = self.pruner.choose(view)
+        if self.pruner.apply_to == "all":
+            return choice
+        spared = view.is_global()
+        features = torch.where(spared.view(-1, 1, 1), view.features, choice.features)
+        return Choice(choice.keep | spared.unsqueeze(1), features, choice.scores, choice.density)
+
+    def _projected(self, placement: str, choice: Choice) -> tuple[Tensor, Tensor]:
+        """Tokens `[N, T', D_text]`, of which those that `keep` `[N, T']` leaves are meant."""
+        keep, features = choice.keep, choice.features
+        if placement == "post_v2t":
+            return features, keep
+        size = self.projector.window_size[0] * self.projector.window_size[1]
+        if placement == "pre_v2t":
+            by_window = window_index(*self.grid, *self.projector.window_size).flatten().to(keep.device)
+            return regrouped(self.projector, features[:, by_window], keep[:, by_window], size)
+        if keep.all():
+            return self.projector.project_windows(features.unflatten(2, (size, -1))), keep
+        return _scattered(self.projector.project_windows(features[keep].unflatten(1, (size, -1))), keep), keep
+
+
+def regrouped(projector: GroupedProjector, patches: Tensor, keep: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What is left of the patches in groups of `size`, in their order, the last one filled up with its last patch.
+
+    Args:
+        projector: makes a token of each group.
+        patches: `[N, T, D]`.
+        keep: bool `[N, T]`, at least one in each row.
+        size: patches in a group; divides T.
+
+    Returns:
+        Tokens `[N, T / size, D_text]`, and which of them are meant: the first `ceil(kept / size)` of each row.
+    """
+    kept = keep.sum(dim=1, keepdim=True)
+    order = (~keep).int().argsort(dim=1, stable=True)
+    places = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)
+    source = order.gather(1, torch.minimum(places, kept - 1))
+    groups = patches.gather(1, source.unsqueeze(-1).expand_as(patches)).unflatten(1, (-1, size))
+    is_meant = places[:, ::size] < kept
+    if is_meant.all():
+        return projector.project_windows(groups), is_meant
+    return _scattered(projector.project_windows(groups[is_meant]), is_meant), is_meant
+
+
+def unit_of_patch(grid: tuple[int, int], out_grid: tuple[int, int]) -> Tensor:
+    """Number of the output token over each patch, `[T]`: the cell of `out_grid` in which the patch's corner lies."""
+    rows = torch.arange(grid[0]) * out_grid[0] // grid[0]
+    cols = torch.arange(grid[1]) * out_grid[1] // grid[1]
+    return (rows.unsqueeze(1) * out_grid[1] + cols).flatten()
+
+
+def _scattered(tokens: Tensor, keep: Tensor) -> Tensor:
+    """Tokens `[sum(keep), D]` at their places, `[N, T, D]`, zero elsewhere."""
+    whole = tokens.new_zeros(*keep.shape, tokens.shape[-1])
+    return whole.masked_scatter(keep.unsqueeze(-1), tokens)

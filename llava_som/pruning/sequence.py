@@ -1,0 +1,60 @@
+"""A prompt without the placeholders of dropped tokens: ids, mask, labels, positions and embeddings stay in step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shortening:
+    """Which tokens of a batch stay, and where they go.
+
+    Attributes:
+        source: the old position of each new one, `[B, L']`.
+        is_token: bool, `[B, L']`; False where a new position is padding, whose `source` means nothing.
+    """
+
+    source: Tensor
+    is_token: Tensor
+
+    @classmethod
+    def of(cls, keep: Tensor, padding_side: Literal["left", "right"]) -> Shortening:
+        """Tokens that `keep` `[B, L]` leaves, in their order, padded to the longest row."""
+        counts = keep.sum(dim=1, keepdim=True)
+        length = int(counts.max())
+        places = torch.arange(length, device=keep.device).expand(len(keep), length)
+        if padding_side == "right":
+            return cls((~keep).int().argsort(dim=1, stable=True)[:, :length], places < counts)
+        return cls(keep.int().argsort(dim=1, stable=True)[:, keep.shape[1] - length :], places >= length - counts)
+
+    def apply(self, values: Tensor, padding: float) -> Tensor:
+        """`[B, L]` to `[B, L']`."""
+        return values.gather(1, self.source).masked_fill(~self.is_token, padding)
+
+    def positions(self) -> Tensor:
+        """Position ids from 0, `[B, L']`; of padding, 0 or the last one."""
+        return (self.is_token.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def kept_tokens(input_ids: Tensor, image_token_id: int, keep: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Which tokens of a batch stay, bool `[B, L]`: text that is no padding, and the placeholders that `keep` leaves.
+
+    Args:
+        input_ids: `[B, L]`.
+        image_token_id: the placeholder.
+        keep: for each placeholder of the batch, row after row, bool `[S]`.
+        attention_mask: `[B, L]`; None: nothing is padding.
+    """
+    stays = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    return stays.masked_scatter(input_ids == image_token_id, keep)
+
+
+def padding_side_of(attention_mask: Tensor | None, default: Literal["left", "right"]) -> Literal["left", "right"]:
+    """Where a mask has its padding; `default` where it has none."""
+    if attention_mask is None or attention_mask.all():
+        return default
+    return "left" if bool((attention_mask[:, 0] == 0).any()) else "right"
