@@ -29,6 +29,11 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto is cuda w
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 ...; auto is bfloat16 on a GPU, float32 on a CPU.")]
 Attention = Annotated[str, typer.Option(help="sdpa, eager, flash_attention_2 ...; auto leaves it to transformers.")]
 
+Pruning = Annotated[
+    str | None,
+    typer.Option(help="Drop vision tokens: a name, or '{type: random, keep_ratio: 0.5}'; none switches off."),
+]
+
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
@@ -120,12 +125,15 @@ def chat(
     device: Device = "auto",
     dtype: Dtype = "auto",
     attn_implementation: Attention = "auto",
+    pruning: Pruning = None,
 ) -> None:
     """Talk to a model about images; the answer appears as it is written."""
     from llava_som.chat import chat as run
+    from llava_som.config_file import read_options
     from llava_som.inference import load_assistant
 
-    run(load_assistant(model, device, dtype, attn_implementation), list(image or []), max_new_tokens)
+    chosen = None if pruning is None else read_options([f"pruning={pruning}"])["pruning"]
+    run(load_assistant(model, device, dtype, attn_implementation, chosen), list(image or []), max_new_tokens)
 
 
 @app.command(

@@ -98,7 +98,7 @@ class LlavaSomConfig(PreTrainedConfig):
 
     def set_pruning(self, pruning: str | dict[str, Any] | None) -> None:
         """Replace `pruning`; a ValueError, and nothing replaced, where it does not fit the other parts."""
-        before, self.pruning = self.pruning, _named(pruning)
+        before, self.pruning = self.pruning, None if pruning == "none" else _named(pruning)
         try:
             self._check_parts()
         except ValueError:
@@ -113,9 +113,11 @@ class LlavaSomConfig(PreTrainedConfig):
     @property
     def token_count(self) -> TokenCount:
         """What counts the placeholders of a page, here and in the processor."""
-        grid, projector, options = self.token_grid, *_plugin(self.projector, PROJECTORS)
+        grid, (projector, options) = self.token_grid, _plugin(self.projector, PROJECTORS)
+        rows, cols = projector.output_grid(grid.rows, grid.cols, **options)
         return TokenCount(
-            *projector.output_grid(grid.rows, grid.cols, **options),
+            rows=rows,
+            cols=cols,
             num_special=projector.num_special(**options) + (grid.num_prefix_tokens if self.keep_prefix_tokens else 0),
             compressor=self.compressor,
         )

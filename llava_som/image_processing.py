@@ -30,6 +30,8 @@ class LlavaSomImageProcessor(PilBackend):
 
     model_input_names = ["pixel_values", "image_grids"]  # noqa: RUF012
     resample = Image.Resampling.BICUBIC
+    image_mean: list[float]
+    image_std: list[float]
 
     def __init__(
         self,
@@ -59,7 +61,8 @@ class LlavaSomImageProcessor(PilBackend):
             `pixel_values`, a list of `[3, S, S]` (a tensor `[N, 3, S, S]` with `return_tensors`): a page's global tile
             first, then its crops row by row; and `image_grids`, `[P, 2]`, rows and columns of crops of each image.
         """
-        pages = [_rgb(image) for image in make_flat_list_of_images(images)]
+        flat: Any = make_flat_list_of_images(images)
+        pages = [_rgb(image) for image in flat]
         plans = [self.plan(*page.size) for page in pages]
         tiles = [tile for page, plan in zip(pages, plans, strict=True) for tile in self._tiles(page, plan)]
         grids = np.array([[plan.rows, plan.cols] for plan in plans])

@@ -77,7 +77,11 @@ class Assistant:
 
 
 def load_assistant(
-    path: str | Path, device: str = "auto", dtype: str = "auto", attn_implementation: str = "auto"
+    path: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    attn_implementation: str = "auto",
+    pruning: str | dict[str, Any] | None = None,
 ) -> Assistant:
     """Load a checkpoint of ours, llava-hf's or the original LLaVA-1.5's format; its config.json decides which.
 
@@ -86,6 +90,8 @@ def load_assistant(
         device: `cpu`, `cuda`, `cuda:1` ... or `auto` for the best there is.
         dtype: `float32`, `bfloat16` ...; `auto` is bfloat16 on a GPU and float32 on a CPU.
         attn_implementation: `sdpa`, `eager`, `flash_attention_2` ...; `auto` leaves the choice to transformers.
+        pruning: drop vision tokens, on any checkpoint: a name, `{"type": name, **options}`, or "none" for nothing. By
+            default what the checkpoint's config says.
 
     Raises:
         ValueError: a device this machine does not have, an unknown dtype, or what `load_checkpoint` refuses.
@@ -96,7 +102,7 @@ def load_assistant(
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     attention = None if attn_implementation == "auto" else attn_implementation
-    model, processor = load_checkpoint(path, dtype=named_dtype(dtype), attn_implementation=attention)
+    model, processor = load_checkpoint(path, dtype=named_dtype(dtype), attn_implementation=attention, pruning=pruning)
     assistant = Assistant(model, processor)
     assistant.model.to(device)
     return assistant

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -18,16 +18,17 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from llava_som.compressors import COMPRESSORS
 from llava_som.compressors.base import Compressor
 from llava_som.configuration import LlavaSomConfig
-from llava_som.page_encoder import PageTokens, encode_pages
+from llava_som.generation import ImageGenerationMixin
+from llava_som.page_encoder import encode_pages
 from llava_som.projectors import PROJECTORS
 from llava_som.projectors.base import Projector
 from llava_som.pruning import build_pruner
-from llava_som.pruning.sequence import Shortening, kept_tokens, padding_side_of
+from llava_som.pruning.sequence import EncodedPrompt, Shortening, padding_side_of
 from llava_som.tiling import SINGLE_TILE, TileGrid
 from llava_som.vision.grid import input_size
 
 
-class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
     """A vision encoder, a projector and a compressor in front of any causal decoder."""
 
     config: LlavaSomConfig
@@ -58,7 +59,7 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Drop vision tokens from now on as `pruning` says, or none; it is saved with the config.
 
         Args:
-            pruning: a pruner's name, `{"type": name, **options}`, or None.
+            pruning: a pruner's name, `{"type": name, **options}`, or None ("none").
 
         Raises:
             ValueError: an unknown name or option, or a placement that the model's parts do not allow.
@@ -155,16 +156,14 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 raise ValueError("Give input_ids or inputs_embeds.")
             touched = None
             if pixel_values is not None:
-                tokens = self._encode(input_ids, pixel_values, image_grids)
-                image_features = tokens.features
-                if tokens.keep is not None:
-                    short = self._shortening(input_ids, tokens.keep, attention_mask, default_side="right")
-                    attention_mask = short.is_token.to(torch.long)
-                    labels = None if labels is None else short.apply(labels, padding=-100)
-                    position_ids = None if position_ids is None else short.positions()
-                    input_ids = short.apply(input_ids, padding=self._padding_id)
+                prompt = self.encode_prompt(input_ids, pixel_values, image_grids, attention_mask)
+                input_ids, attention_mask = prompt.input_ids, prompt.attention_mask
+                image_features = prompt.image_features
+                if prompt.shortening is not None:
+                    labels = None if labels is None else prompt.shortening.apply(labels, padding=-100)
+                    position_ids = None if position_ids is None else prompt.shortening.positions()
             elif image_features is None and self._must_touch_vision(past_key_values):
-                touched = self._zero_from_vision()  # before the embedding, as on the ranks that have images
+                touched = self.zero_from_vision()  # before the embedding, as on the ranks that have images
             inputs_embeds = self.get_input_embeddings()(input_ids)
             if image_features is not None:
                 inputs_embeds = self._insert_images(input_ids, inputs_embeds, image_features)
@@ -180,62 +179,40 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
 
-    @torch.no_grad()
-    def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
-        """As in transformers. Images are encoded once, whatever the number of beams, samples and steps.
+    def encode_prompt(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        image_grids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        padding_side: Literal["left", "right"] = "right",
+    ) -> EncodedPrompt:
+        """Encode all images of a prompt, and take the placeholders of dropped tokens out of it.
 
-        With pruning the decoder and its cache see the shortened prompt; the returned sequences begin with the prompt as
-        it was given. `max_length` and `min_length` count that prompt too.
+        Args:
+            input_ids: as in `forward`.
+            pixel_values: as in `forward`.
+            image_grids: as in `forward`.
+            attention_mask: as in `forward`.
+            padding_side: of a shortened prompt, where the mask has no padding that shows it.
+
+        Raises:
+            ValueError: placeholders and image features differ in number.
         """
-        input_ids = kwargs.pop("input_ids", inputs) if inputs is None else inputs
-        pixel_values, image_grids = kwargs.pop("pixel_values", None), kwargs.pop("image_grids", None)
-        if input_ids is None or (pixel_values is None and not is_deepspeed_zero3_enabled()):
-            return super().generate(input_ids, **kwargs)
-        if pixel_values is None:  # under ZeRO-3 this rank runs the modules that the others run for their images
-            self._zero_from_vision()
-            nothing = torch.empty(0, self.config.text_config.hidden_size, device=self.device, dtype=self.dtype)
-            return super().generate(input_ids, image_features=nothing, **kwargs)
-        tokens = self._encode(input_ids, pixel_values, image_grids)
-        if tokens.keep is None:
-            return super().generate(input_ids, image_features=tokens.features, **kwargs)
-        short = self._shortening(input_ids, tokens.keep, kwargs.get("attention_mask"), default_side="left")
-        for key in {"max_length", "min_length"} & kwargs.keys():
-            kwargs[key] = kwargs[key] and kwargs[key] - (input_ids.shape[1] - short.source.shape[1])
-        kwargs |= {"attention_mask": short.is_token.to(torch.long), "image_features": tokens.features}
-        output = super().generate(short.apply(input_ids, padding=self._padding_id), **kwargs)
-        sequences = output if isinstance(output, Tensor) else output.sequences
-        prompt = input_ids.repeat_interleave(len(sequences) // len(input_ids), dim=0)
-        sequences = torch.cat([prompt, sequences[:, short.source.shape[1] :]], dim=1)
-        if isinstance(output, Tensor):
-            return sequences
-        output.sequences = sequences
-        return output
-
-    def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any) -> Any:
-        """As in transformers; image features go in with the prompt only."""
-        prepare = super().prepare_inputs_for_generation
-        inputs = prepare(*args, is_first_iteration=is_first_iteration, **kwargs)
-        if not is_first_iteration and kwargs.get("use_cache", True):
-            inputs.pop("image_features", None)
-        return inputs
-
-    def _encode(self, input_ids: Tensor, pixel_values: Tensor, image_grids: Tensor | None) -> PageTokens:
-        """The tokens of all images, after a check that the text has a placeholder for each."""
         pages = self._pages(pixel_values, image_grids)
         expected = sum(sum(self.config.token_count.span_lengths(page)) for page in pages)
-        _check_image_tokens(int((input_ids == self.config.image_token_id).sum()), expected, len(pages))
-        return encode_pages(self, pixel_values, pages)
-
-    def _shortening(
-        self, input_ids: Tensor, keep: Tensor, attention_mask: Tensor | None, default_side: Literal["left", "right"]
-    ) -> Shortening:
-        stays = kept_tokens(input_ids, self.config.image_token_id, keep, attention_mask)
-        return Shortening.of(stays, padding_side_of(attention_mask, default_side))
-
-    @property
-    def _padding_id(self) -> int:
-        """Id that stands at masked positions; any that is no placeholder would do."""
-        return getattr(self.config.text_config, "pad_token_id", None) or 0
+        is_image = input_ids == self.config.image_token_id
+        _check_image_tokens(int(is_image.sum()), expected, len(pages))
+        tokens = encode_pages(self, pixel_values, pages)
+        if tokens.keep is None:
+            return EncodedPrompt(input_ids, attention_mask, tokens.features)
+        stays = torch.ones_like(is_image) if attention_mask is None else attention_mask.bool()
+        shortening = Shortening.of(
+            stays.masked_scatter(is_image, tokens.keep), padding_side_of(attention_mask, padding_side)
+        )
+        padding_id = getattr(self.config.text_config, "pad_token_id", None) or 0  # masked; any but the placeholder's
+        short_ids = shortening.apply(input_ids, padding=padding_id)
+        return EncodedPrompt(short_ids, shortening.is_token.to(torch.long), tokens.features, shortening)
 
     def _insert_images(self, input_ids: Tensor, inputs_embeds: Tensor, features: Tensor) -> Tensor:
         is_image = input_ids == self.config.image_token_id
@@ -262,25 +239,13 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return torch.is_grad_enabled()
         return is_deepspeed_zero3_enabled() and (past_key_values is None or past_key_values.get_seq_length() == 0)
 
-    def _zero_from_vision(self) -> Tensor:
+    def zero_from_vision(self) -> Tensor:
         """A zero that depends on the vision path, so that its parameters are gathered and get zero gradients."""
         side, tiling = input_size(self.config.vision_config), self.config.tiles
         page = SINGLE_TILE if tiling is None else TileGrid(1, 1, tiling.global_tile)
         blank = torch.zeros(page.num_tiles, 3, side, side, device=self.device, dtype=self.dtype)
         features = encode_pages(self, blank, [page]).features
         return features.mean() * 0.0  # a sum could overflow in float16, and inf * 0 is nan
-
-    def _expand_inputs_for_generation(
-        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """Repeat each row for its beams or samples, and with it the features of all its images."""
-        features = kwargs.pop("image_features", None)
-        expand = super()._expand_inputs_for_generation  # type: ignore[misc]
-        ids, kwargs = expand(expand_size, is_encoder_decoder, input_ids, **kwargs)
-        if features is not None and expand_size > 1:
-            counts = (input_ids == self.config.image_token_id).sum(dim=1).tolist()
-            features = torch.cat([of_row.repeat(expand_size, 1) for of_row in features.split(counts)])
-        return ids, kwargs if features is None else {**kwargs, "image_features": features}
 
     def _init_weights(self, module: nn.Module) -> None:
         """Layers of projector and compressor, with the decoder's own spread; encoder and decoder initialise themselves.

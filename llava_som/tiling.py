@@ -167,7 +167,7 @@ def _scores(grid_RC: np.ndarray, width: int, height: int, tile_size: int) -> np.
     grid_height, grid_width = (grid_RC * tile_size).T
     scaled_height = (np.float32(height / width) * grid_width.astype(np.float32)).astype(np.int64)
     shape = _iou(grid_width, grid_height, grid_width, scaled_height)
-    resolution = _iou(grid_width, grid_height, np.int64(width), np.int64(height))
+    resolution = _iou(grid_width, grid_height, np.array(width), np.array(height))
     return shape * np.float32(100) + resolution
 
 

@@ -49,6 +49,9 @@ class RecipeOptions:
     stage: str = option(
         "finetune", help="which parts learn: align (projector), finetune (projector, decoder), full (everything)"
     )
+    pruning: str | dict[str, Any] | None = option(
+        None, help="drop vision tokens while training, instead of what the model's config says; none switches it off"
+    )
     max_length: int = option(2048, help="a record of more tokens is set aside, never cut")
     projector_learning_rate: float | None = option(
         None, help="learning rate of the projector when it differs from learning_rate"

@@ -37,9 +37,12 @@ def starting_model(
     dtype = torch.bfloat16 if arguments.deepspeed and arguments.bf16 else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": config.attn_implementation}
     if isinstance(config.model, str):
-        return load_checkpoint(config.model, **options)
+        return load_checkpoint(config.model, pruning=config.pruning, **options)
     with _whole_models(arguments):
-        return assemble(**_parts(config.model), **options)
+        model, processor = assemble(**_parts(config.model), **options)
+    if config.pruning is not None:
+        model.set_pruning(config.pruning)
+    return model, processor
 
 
 @contextmanager

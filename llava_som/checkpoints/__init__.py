@@ -53,6 +53,7 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     attn_implementation: str | None = None,
     vision_tower: str | Path | None = None,
+    pruning: str | dict[str, Any] | None = None,
 ) -> Loaded:
     """Model (in eval mode) and processor from a folder or hub name, whichever of the three formats it has.
 
@@ -62,10 +63,21 @@ def load_checkpoint(
         attn_implementation: sdpa, eager, flash_attention_2 ...; transformers' default when absent.
         vision_tower: for the original LLaVA-1.5 format: where the vision encoder's config (and weights, if the
             checkpoint has none) are, instead of the `mm_vision_tower` of its config.
+        pruning: what drops vision tokens, instead of what the config says: a name, `{"type": name, **options}`, or
+            "none". It has no weights, so every checkpoint takes it.
 
     Raises:
-        ValueError: another format, or missing or unexpected weights (all are listed).
+        ValueError: another format, missing or unexpected weights (all are listed), or a pruner that does not fit.
     """
+    model, processor = _load(path, dtype, attn_implementation, vision_tower)
+    if pruning is not None:
+        model.set_pruning(pruning)
+    return model, processor
+
+
+def _load(
+    path: str | Path, dtype: torch.dtype, attn_implementation: str | None, vision_tower: str | Path | None
+) -> Loaded:
     config = _read_config(path)
     options: dict[str, Any] = {"dtype": dtype}
     if attn_implementation is not None:

@@ -1,7 +1,7 @@
 """Complete attention: each global token attends to every high-resolution token of its page.
 
-An ablation of DocOwl2 (arXiv 2409.03420, Table 5): the same layers as DocCompressor's, without its windows. Memory grows
-with the square of a tile's tokens where no fused kernel is at hand.
+An ablation of DocOwl2 (arXiv 2409.03420, Table 5): the same layers as DocCompressor's, without its windows. Where no
+fused kernel is at hand, memory grows with the square of a tile's tokens.
 """
 
 from __future__ import annotations

@@ -40,17 +40,21 @@ class Shortening:
         return (self.is_token.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def kept_tokens(input_ids: Tensor, image_token_id: int, keep: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Which tokens of a batch stay, bool `[B, L]`: text that is no padding, and the placeholders that `keep` leaves.
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt whose images are encoded.
 
-    Args:
-        input_ids: `[B, L]`.
-        image_token_id: the placeholder.
-        keep: for each placeholder of the batch, row after row, bool `[S]`.
-        attention_mask: `[B, L]`; None: nothing is padding.
+    Attributes:
+        input_ids: `[B, L]`, with a placeholder for each image feature.
+        attention_mask: `[B, L]`, or None.
+        image_features: `[S, D_text]`, in the order of the placeholders.
+        shortening: how it came from the prompt that was given; None where nothing was dropped.
     """
-    stays = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-    return stays.masked_scatter(input_ids == image_token_id, keep)
+
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    image_features: Tensor
+    shortening: Shortening | None = None
 
 
 def padding_side_of(attention_mask: Tensor | None, default: Literal["left", "right"]) -> Literal["left", "right"]:
