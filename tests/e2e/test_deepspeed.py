@@ -11,7 +11,7 @@ import pytest
 
 from llava_som.config_file import read_options
 from llava_som.inference import load_assistant
-from tests.tiny import tiny_model
+from tests.tiny import drawn_image, tiny_model
 from tests.unit.data.scene_records import scene, text_only, write_data
 from train.config import parse_recipe
 from train.run import train
@@ -52,6 +52,22 @@ def losses_written_in(folder):
     return [[entry["step"], entry["loss"]] for entry in json.loads((folder / "loss.json").read_text())]
 
 
+def train_on_two_ranks(engine, model, data, out):
+    options = OPTIONS | {"model": model, "data": data, "output_dir": out, "per_device_train_batch_size": BATCH}
+    words = [f"{key}={value}" for key, value in options.items()]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "train"]
+    done = subprocess.run(
+        [*launch, RECIPE, engine, *words],
+        cwd=ROOT,
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(out / "x")},
+        timeout=RUN_S,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return losses_written_in(out)
+
+
 @pytest.mark.parametrize(
     ("engine", "tolerance"),
     [
@@ -64,23 +80,34 @@ def losses_written_in(folder):
 def test_a_rank_with_text_only_does_not_hang_and_the_losses_agree(
     engine, tolerance, start, data, losses_of_one_process, tmp_path
 ):
-    options = OPTIONS | {"model": start, "data": data, "output_dir": tmp_path, "per_device_train_batch_size": BATCH}
-    words = [f"{key}={value}" for key, value in options.items()]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "train"]
-    done = subprocess.run(
-        [*launch, RECIPE, engine, *words],
-        cwd=ROOT,
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(tmp_path / "x")},
-        timeout=RUN_S,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    history = losses_written_in(tmp_path)
+    history = train_on_two_ranks(engine, start, data, tmp_path)
     assert history == [[step, pytest.approx(loss, abs=tolerance)] for step, loss in losses_of_one_process]
     assert history[-1][1] < history[0][1] - 0.1
     load_assistant(tmp_path, device="cpu")  # every weight is there, also those that the ranks shared
     assert not (tmp_path / "x").exists()  # nothing was compiled
+
+
+def test_ranks_with_different_numbers_of_pages_and_tiles_do_not_hang_under_zero3(tmp_path):
+    """Rank 0 reads two pages a record, cut into up to four tiles and pruned; rank 1 one page, or text only."""
+    parts = {"projector": {"type": "h_reducer", "eos": True}, "tiling": "grid_4", "chat_template": "chatml"}
+    parts |= {"compressor": {"type": "doc_compressor", "heads": 4}, "pruning": {"type": "random", "min_tokens": 1}}
+    for part in tiny_model(**parts):
+        part.save_pretrained(tmp_path / "start")
+    records = []
+    for number in range(2 * STEPS * BATCH):
+        sizes = [(60, 200), (90, 90)] if number // BATCH % 2 == 0 else [(40, 40)] * (number % 2)
+        files = [f"page-{number}-{width}.png" for width, _ in sizes]
+        for file, size in zip(files, sizes, strict=True):
+            drawn_image(number, size).save(tmp_path / file)
+        question = "<image>\n" * len(files) + "Read the text."
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": "1. red circle"}]
+        records.append({"id": f"record-{number}", "conversations": turns} | ({"image": files} if files else {}))
+    data = write_data(tmp_path, records)
+    history = train_on_two_ranks("deepspeed=scripts/deepspeed/zero3.json", tmp_path / "start", data, tmp_path / "out")
+    assert len(history) == STEPS
+    assert history[-1][1] < history[0][1] - 0.1
+    model = load_assistant(tmp_path / "out", device="cpu").model
+    assert model.config.compressor["type"] == "doc_compressor"
 
 
 @pytest.fixture
