@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llava_som.compressors import COMPRESSORS
 from llava_som.compressors.base import PageCompressor, ProjectedTiles
-from llava_som.compressors.windows import window_tokens
+from llava_som.compressors.windows import crop_tokens, window_tokens
 
 
 @COMPRESSORS.register("doc_compressor")
@@ -41,7 +41,7 @@ class DocCompressor(PageCompressor):
     def compress(self, global_PTD: Tensor, tiles: ProjectedTiles) -> Tensor:
         """Page tokens `[P, T, D]`."""
         index_BK, valid_BK = self.keys(tiles)
-        tokens_SD = self.down(tiles.tokens[:, : tiles.num_tokens].flatten(0, 1))
+        tokens_SD = self.down(crop_tokens(tiles))
         hidden_PTD = self.down(global_PTD)
         for layer in self.layers:
             hidden_PTD = layer(hidden_PTD, tokens_SD, index_BK, valid_BK)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from llava_som.compressors import COMPRESSORS
 from llava_som.compressors.base import PageCompressor, ProjectedTiles
-from llava_som.compressors.windows import window_tokens
+from llava_som.compressors.windows import crop_tokens, window_tokens
 
 
 @COMPRESSORS.register("group_mean")
@@ -19,7 +19,7 @@ class GroupMean(PageCompressor):
     def compress(self, global_PTD: Tensor, tiles: ProjectedTiles) -> Tensor:
         """Page tokens `[P, T, D]`."""
         index_PTK, valid_PTK = window_tokens(tiles)
-        window_PTKD = tiles.tokens[:, : tiles.num_tokens].flatten(0, 1)[index_PTK]
+        window_PTKD = crop_tokens(tiles)[index_PTK]
         if valid_PTK is None:
             return (global_PTD + window_PTKD.sum(dim=2)) / (1 + index_PTK.shape[2])
         weight_PTK1 = valid_PTK.unsqueeze(-1).to(window_PTKD)

@@ -16,20 +16,31 @@ from llava_som.compressors.base import ProjectedTiles
 from llava_som.tiling import TileGrid
 
 
+def crop_tokens(tiles: ProjectedTiles) -> Tensor:
+    """The tokens of all crops, without those of global tiles: `[S, D]`."""
+    return tiles.tokens[_crops(tiles), : tiles.num_tokens].flatten(0, 1)
+
+
 def window_tokens(tiles: ProjectedTiles) -> tuple[Tensor, Tensor | None]:
     """The window of each global token, for all pages at once.
 
     Returns:
-        Numbers of tokens, `[P, T, K]`, into `tiles.tokens[:, :T]` with its first two dimensions made one; and whether
-        they are meant, bool, same shape, or None when all are: pages of fewer than K crops are filled up, and pruned
-        tokens are left out. Where pruning left none of a window, all of it is meant: a query always has a key.
+        Numbers of tokens among `crop_tokens`, `[P, T, K]`; and whether they are meant, bool, same shape, or None when
+        all are: pages of fewer than K crops are filled up, and pruned tokens are left out. Where pruning left none of a
+        window, all of it is meant: a query always has a key.
     """
-    device = tiles.tokens.device
-    index, filled = (tensor.to(device) for tensor in _index(tuple(tiles.pages), tiles.grid))
+    index, filled = (tensor.to(tiles.tokens.device) for tensor in _index(tuple(tiles.pages), tiles.grid))
     if tiles.keep is None:
         return index, None if len({page.num_crops for page in tiles.pages}) == 1 else filled
-    kept = tiles.keep[:, : tiles.num_tokens].flatten()[index] & filled
+    kept = tiles.keep[_crops(tiles), : tiles.num_tokens].flatten()[index] & filled
     return index, torch.where(kept.any(dim=-1, keepdim=True), kept, filled)
+
+
+def _crops(tiles: ProjectedTiles) -> Tensor:
+    """Numbers of the tiles that are crops."""
+    positions = [position for page in tiles.pages for position in page.positions()]
+    numbers = [number for number, position in enumerate(positions) if position is not None]
+    return torch.tensor(numbers, device=tiles.tokens.device)
 
 
 @lru_cache(maxsize=64)
@@ -39,10 +50,9 @@ def _index(pages: Sequence[TileGrid], grid: tuple[int, int]) -> tuple[Tensor, Te
     valid = torch.zeros_like(index, dtype=torch.bool)
     before = 0
     for number, page in enumerate(pages):
-        window = _windows_of_page(page.rows, page.cols, *grid)
-        index[number, :, : page.num_crops] = window + (before + page.has_global) * grid[0] * grid[1]
+        index[number, :, : page.num_crops] = _windows_of_page(page.rows, page.cols, *grid) + before
         valid[number, :, : page.num_crops] = True
-        before += page.num_tiles
+        before += page.num_crops * grid[0] * grid[1]
     return index, valid
 
 
