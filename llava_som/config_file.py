@@ -3,7 +3,8 @@
     python -m train scripts/recipes/cpu_smoke.yaml learning_rate=1e-3 deepspeed=scripts/deepspeed/zero2.json
 
 A command's options are the fields of plain dataclasses. An unknown key is an error with the closest match, a value
-of the wrong type is an error that names the key. No framework is imported for `--help`.
+of the wrong type is an error that names the key. No framework is imported for `--help`, and pydantic only where there
+is a value to check: a model without options in its config needs none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter, ValidationError
 
 from llava_som.registry import closest_match_message
 
@@ -139,6 +139,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 def _checked(field: dataclasses.Field[Any], value: Any, hint: Any) -> Any:
     """The value as the type it is to have; where a list is wanted, a single plain value is a list of one."""
+    from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter, ValidationError
+
     key, form = field.name, _form(hint)
     if form is list and isinstance(value, (str, int, float, Path)):
         value = [value]
@@ -184,6 +186,8 @@ def _misshapen(field: dataclasses.Field[Any], value: Any, form: Any) -> str | No
 
 def _would_be_text(value: Any, hint: Any) -> bool:
     """Whether YAML read a number, date or truth value where a text is wanted: a folder named 2024, a model named on."""
+    from pydantic import TypeAdapter, ValidationError
+
     if not isinstance(value, (bool, int, float, datetime.date)):
         return False
     try:
