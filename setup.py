@@ -28,7 +28,13 @@ CORE = [
 ]
 EXTRAS = {
     "gen": ["scikit-image>=0.25", "pycocotools>=2.0.10", "openai>=3", "tenacity>=9", "ray[data]>=2.60"],
-    "eval": ["lmms-eval>=0.7.3,<0.8", "filelock<4"],  # lmms-eval 0.7.3 imports filelock._api
+    "eval": [
+        "lmms-eval>=0.7.3,<0.8",
+        "filelock<4",  # lmms-eval 0.7.3 imports filelock._api
+        "pycocoevalcap>=1.2",
+        "rapidfuzz>=3.14",
+        "scipy>=1.15",
+    ],
     "train": ["matplotlib>=3.10", "ninja>=1.11", "tensorboard>=2.20", "trackio>=0.40"],
     "flash": ["flash-attn>=2.8.3"],
     "demo": ["imgviz>=2.1", "matplotlib>=3.10", "scikit-image>=0.25"],

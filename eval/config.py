@@ -16,7 +16,8 @@ class EvalConfig:
     )
     model: str = option("", help="model folder: ours, llava-hf or LLaVA-1.5 format")
     data: str | None = option(
-        None, help="eval.jsonl written by data_gen; needed by tasks that read a file of yours (som_listing)"
+        None,
+        help="what tasks of ours read: eval.jsonl of data_gen (som_listing), the folder of DocDownstream or DocLocal4K",
     )
     out: str = option("eval_out", help="folder for report.json, report.md, report.html and samples.jsonl")
     limit: int | None = option(None, help="only the first N documents of each task")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eval.intervals import bootstrap_interval, standard_error_interval
+from eval.metrics.corpus import is_counted, measure_of, unit_counts
 from llava_som.registry import closest_match_message
 
 SAMPLES_FILE = "samples.jsonl"
@@ -108,15 +109,14 @@ def read_lmms_eval(raw: dict[str, Any], seed: int = 0) -> tuple[list[Score], lis
         filters = list(dict.fromkeys(key.split(",")[1] for key, _ in _values(row)))
         # Logged rank after rank and, within a rank, filter after filter: sorted by document the filters alternate.
         logged = sorted(raw.get("samples", {}).get(task, []), key=lambda entry: entry["doc_id"])
-        for key, value in _values(row):
+        for key, value in sorted(_values(row), key=_place_in(settings)):
             metric, filter_name = key.split(",")
             entries = logged[filters.index(filter_name) :: len(filters)]
-            interval = _interval(
-                value, _document_values(entries, metric, settings), row.get(f"{metric}_stderr,{filter_name}"), seed
-            )
+            items = [entry[metric] for entry in entries if metric in entry]  # a metric may be of some documents only
+            interval = _interval(value, items, settings, row.get(f"{metric}_stderr,{filter_name}"), seed)
             label = metric if len(filters) == 1 else f"{metric} ({filter_name})"
             better = raw["higher_is_better"].get(task, {}).get(metric)
-            scores.append(Score(task, label, value, *interval, len(entries) or None, better))
+            scores.append(Score(task, label, value, *interval, len(items) or None, better))
         samples += [_sample(task, entry, settings) for entry in logged[:: max(1, len(filters))]]
     return scores, samples
 
@@ -152,14 +152,24 @@ def _difference(task: str, metric: str, values: list[tuple[float, float]], seed:
 
 
 def _interval(
-    value: float, documents: list[float] | None, stderr: Any, seed: int
+    value: float, items: list[Any], task_config: dict[str, Any], stderr: Any, seed: int
 ) -> tuple[float | None, float | None, str]:
-    """Bounds and their origin: the bootstrap if the value is the mean over documents, else lmms-eval's own error."""
-    if documents and (scale := _mean_scale(documents, value)) and (bounds := bootstrap_interval(documents, seed)):
-        return bounds[0] * scale, bounds[1] * scale, "bootstrap"
+    """Bounds and their origin: the bootstrap if the value comes from what is logged, else lmms-eval's own error."""
+    if bounds := _bootstrap(value, items, task_config, seed):
+        return *bounds, "bootstrap"
     if _is_number(stderr):
         return *standard_error_interval(value, stderr), "standard error"
     return None, None, "none"
+
+
+def _bootstrap(value: float, items: list[Any], task_config: dict[str, Any], seed: int) -> tuple[float, float] | None:
+    """Bounds for counts that are added up, and for values whose mean is the score; None for anything else."""
+    if items and all(map(is_counted, items)):
+        return bootstrap_interval(unit_counts(items), seed, measure_of(items))
+    documents = [number for item in items if (number := _document_value(item, task_config)) is not None]
+    scale = _mean_scale(documents, value) if documents and len(documents) == len(items) else None
+    bounds = bootstrap_interval(documents, seed) if scale else None
+    return (bounds[0] * scale, bounds[1] * scale) if bounds and scale else None
 
 
 def _mean_scale(documents: list[float], value: float) -> float | None:
@@ -177,11 +187,16 @@ def _values(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, float(value)
 
 
-def _document_values(logged: list[dict[str, Any]], metric: str, task_config: dict[str, Any]) -> list[float] | None:
-    """A metric of every document; None unless all are numbers."""
-    values = [_document_value(entry.get(metric), task_config) for entry in logged]
-    numbers = [value for value in values if value is not None]
-    return numbers if len(numbers) == len(values) else None
+def _stated_metrics(task_config: dict[str, Any]) -> list[str]:
+    """The metrics that a task's YAML lists, in order."""
+    names = [metric["metric"] for metric in task_config.get("metric_list") or []]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _place_in(task_config: dict[str, Any]) -> Callable[[tuple[str, float]], int]:
+    """A sort key for "metric,filter" entries: the YAML's order, which does not depend on the documents or ranks."""
+    places = {name: place for place, name in enumerate(_stated_metrics(task_config))}
+    return lambda entry: places.get(entry[0].split(",")[0], len(places))
 
 
 def _document_value(value: Any, task_config: dict[str, Any]) -> float | None:
@@ -192,8 +207,8 @@ def _document_value(value: Any, task_config: dict[str, Any]) -> float | None:
 
 
 def _sample(task: str, entry: dict[str, Any], task_config: dict[str, Any]) -> Sample:
-    named = {metric["metric"] for metric in task_config.get("metric_list") or [] if isinstance(metric["metric"], str)}
-    scores = {name: _document_value(entry.get(name), task_config) for name in sorted(named)}
+    stated = sorted(set(_stated_metrics(task_config)))
+    scores = {name: _document_value(entry.get(name), task_config) for name in stated}
     answer = entry["filtered_resps"][0] if entry["filtered_resps"] else ""
     return Sample(
         task=task,

@@ -7,83 +7,33 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from eval.__main__ import main
 from eval.config import EvalConfig
 from eval.results import Results
 from eval.run import evaluate
+from eval.tasks.docdownstream.deepform import example as deepform
+from eval.tasks.docdownstream.dude import example as dude
+from eval.tasks.docdownstream.mp_docvqa import example as multi_page
+from eval.tasks.doclocal4k import example as doclocal4k
+from eval.tasks.som_listing import example
 from llava_som.inference import Assistant
-from llava_som.marks import Region, mark_image
+from tests.scripted import scripted_model
 from tests.tiny import assistant as said
 from tests.tiny import drawn_image, tiny_model, user
 
 pytestmark = pytest.mark.e2e
-NAMES = ["red circle", "blue square", "green cross", "white star"]
-
-
-def write_listing_data(folder, images):
-    """An evaluation folder as data_gen writes it, with 2, 3 or 4 marks an image."""
-    (folder / "clean").mkdir(parents=True, exist_ok=True)
-    rows = []
-    for number in range(images):
-        image = Image.new("RGB", (200, 160), (40 * number % 256, 90, 120))
-        boxes = [(10, 10, 40, 30), (80, 20, 50, 50), (20, 70, 60, 60), (100, 80, 80, 70)][: 2 + number % 3]
-        for box, name in zip(boxes, NAMES, strict=False):
-            x, y, width, height = box
-            ImageDraw.Draw(image).rectangle([x, y, x + width, y + height], fill=name.split()[0])
-        regions = [Region.from_box(box, image.size, name=name) for box, name in zip(boxes, NAMES, strict=False)]
-        image.save(folder / f"clean/{number}.png")
-        mark_image(image, regions).save(folder / f"{number}.png")
-        paths = {"image": f"{number}.png", "clean_image": f"clean/{number}.png", "sidecar": f"{number}.marks.json"}
-        rows.append({"id": str(number), **paths})
-    file = folder / "eval.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_listing_data(tmp_path_factory.mktemp("listing"), images=5)
+    return example.write(tmp_path_factory.mktemp("listing"))
 
 
 @pytest.fixture(scope="module")
 def model():
     return Assistant(*tiny_model())
-
-
-def scripted_model(reply):
-    """An lmms-eval chat model that answers `reply(document)`: a double for the model, nothing else."""
-    from lmms_eval.api.model import lmms
-
-    class Scripted(lmms):
-        is_simple = False
-
-        def generate_until(self, requests):
-            return [
-                reply(self.task_dict[task][split][number]) for *_, number, task, split in (r.args for r in requests)
-            ]
-
-        def generate_until_multi_round(self, requests):
-            raise NotImplementedError
-
-        loglikelihood = generate_until_multi_round
-
-    return Scripted()
-
-
-def test_perfect_answers_are_best_and_empty_ones_worst(data):
-    from eval.tasks.som_listing.task import reference
-
-    config = EvalConfig(tasks="som_listing", data=str(data))
-    perfect, empty = (evaluate(config, scripted_model(reply)) for reply in (reference, lambda document: ""))
-    for task in ("som_listing_tagged", "som_listing_untagged"):
-        better = {score.metric: score.higher_is_better for score in perfect.scores if score.task == task}
-        assert len(better) == 8
-        assert all(perfect.score(task, metric).value == float(higher) for metric, higher in better.items())
-        assert all(empty.score(task, metric).value == 0 for metric, higher in better.items() if higher)
-        assert empty.score(task, "unparsable").value == 1
-        assert perfect.score(task, "accuracy").n == 5
 
 
 @pytest.mark.parametrize(("task", "file"), [("som_listing_tagged", "0.png"), ("som_listing_untagged", "clean/0.png")])
@@ -109,11 +59,57 @@ def test_answers_do_not_depend_on_the_batch(data, model):
     assert runs[0].run["decoding"] == {"som_listing_tagged": "greedy, max_new_tokens=12"}
 
 
+def test_a_model_answers_documents_of_several_pages(tmp_path, model, monkeypatch):
+    """All twelve pages reach the model in order; scores come with the groups and their intervals."""
+    seen, answer = [], model.answer
+
+    def look(conversations, **options):
+        seen.extend([part["image"] for part in talk[0]["content"] if part["type"] == "image"] for talk in conversations)
+        return answer(conversations, **options)
+
+    monkeypatch.setattr(model, "answer", look)
+    config = EvalConfig(tasks="docdownstream2", data=str(multi_page.write(tmp_path)), max_new_tokens=4)
+    dude.write(tmp_path)
+    results = evaluate(config, model)
+    pages = [tmp_path / f"imgs/MP-DocVQA_val/2_{page}.png" for page in range(12)]
+    longest = max(seen, key=len)
+    assert [page.tobytes() for page in longest] == [Image.open(page).convert("RGB").tobytes() for page in pages]
+    assert {(score.task, score.n) for score in results.scores if score.metric == "anls"} == {
+        ("docdownstream_mp_docvqa", 3),
+        ("docdownstream_dude", 4),
+    }
+    assert results.score("docdownstream_dude", "anls_list").n == 1
+    assert len(results.samples) == 7 and all(sample.answer for sample in results.samples)
+
+
+def test_a_report_of_forms_states_f1_with_its_interval(tmp_path, model):
+    for part in (model.model, model.processor):
+        part.save_pretrained(tmp_path / "model")
+    argv = ["tasks=docdownstream_deepform,doclocal4k", f"data={doclocal4k.write(deepform.write(tmp_path / 'data'))}"]
+    assert main([*argv, f"model={tmp_path / 'model'}", "max_new_tokens=4", "device=cpu", f"out={tmp_path}"]) == 0
+    report = (tmp_path / "report.md").read_text()
+    for task, metric, documents in (
+        ("docdownstream_deepform", "f1", 10),
+        ("doclocal4k_recognition", "bleu", 4),
+        ("doclocal4k_grounding", "iou50", 4),
+    ):
+        row = next(line for line in report.splitlines() if line.startswith(f"| {task} | {metric} ↑"))
+        assert row.endswith(f"| bootstrap | {documents} |")
+
+
+def test_the_document_suite_names_tasks_that_lmms_eval_has(tmp_path):
+    from eval.task_index import find_tasks, leaf_tasks
+
+    index, names = find_tasks(EvalConfig(tasks="documents"), tmp_path)
+    assert names == ["documents"]
+    assert set(leaf_tasks(index, "documents")) <= set(index.all_subtasks)
+
+
 def test_changed_data_is_read_again(tmp_path, model):
     for images in (2, 3):
-        file = write_listing_data(tmp_path, images)
+        file = example.write(tmp_path, images)
         results = evaluate(
-            EvalConfig(tasks="som_listing_tagged", data=str(file), max_new_tokens=2), scripted_model(lambda _: "1. x")
+            EvalConfig(tasks="som_listing_tagged", data=str(file), max_new_tokens=2), scripted_model(lambda *_: "1. x")
         )
         assert results.score("som_listing_tagged", "accuracy").n == images
 
@@ -144,7 +140,7 @@ def test_a_public_task_runs_and_its_accuracy_has_an_interval(tmp_path, model):
     pope = f"{tasks.__path__[0]}/pope/pope.yaml"
     folder = write_task(tmp_path / "tasks", "pope_ours", rows, include=pope)
     config = EvalConfig(tasks="pope_ours", include_path=folder)
-    score = evaluate(config, scripted_model(lambda document: "Yes")).score("pope_ours", "pope_accuracy")
+    score = evaluate(config, scripted_model(lambda *_: "Yes")).score("pope_ours", "pope_accuracy")
     assert (score.value, score.interval, score.n) == (pytest.approx(2 / 3), "bootstrap", 3)
     assert evaluate(config, model).score("pope_ours", "pope_accuracy").value == 0  # a random model says neither
 
@@ -263,6 +259,10 @@ def test_mistakes_in_names_and_data_are_told(data, model, monkeypatch):
         evaluate(EvalConfig(tasks="som_listing_taged", data=str(data)), model)
     with pytest.raises(ValueError, match=r"add data=DIR/eval\.jsonl"):
         evaluate(EvalConfig(tasks="som_listing"), model)
+    with pytest.raises(ValueError, match=r"'docdownstream_wtq' reads data of yours: add data=FOLDER, the one that"):
+        evaluate(EvalConfig(tasks="docdownstream_wtq"), model)
+    with pytest.raises(ValueError, match=r"none of the tasks pope reads data of yours"):
+        evaluate(EvalConfig(tasks="pope", data=str(data)), model)
     rows = [json.loads(line) for line in data.open()]
     tagged_only = data.parent / "tagged_only.jsonl"
     tagged_only.write_text("".join(json.dumps(row | {"clean_image": None}) + "\n" for row in rows))

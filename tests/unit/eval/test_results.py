@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from eval.intervals import bootstrap_interval
+from eval.metrics.corpus import counted
 from eval.results import Results, Sample, Score, paired_differences, read_lmms_eval
 
 
@@ -19,7 +20,7 @@ def raw_run(values, metric="accuracy", aggregate=None, stderr="N/A", task="t", f
     return {
         "results": {task: entry},
         "samples": {task: logged * len(filters)},
-        "configs": {task: {"metric_list": [{"metric": metric}], **config}},
+        "configs": {task: {"metric_list": [{"metric": metric}]} | config},
         "higher_is_better": {task: {metric: True}},
     }
 
@@ -42,7 +43,7 @@ def test_bootstrap_agrees_with_the_normal_interval_and_with_itself():
 
 def test_bootstrap_of_many_documents_runs_in_blocks(monkeypatch):
     whole = bootstrap_interval(np.arange(50.0))
-    monkeypatch.setattr("eval.intervals._INDICES_AT_ONCE", 170)
+    monkeypatch.setattr("eval.intervals._NUMBERS_AT_ONCE", 170)
     assert bootstrap_interval(np.arange(50.0)) == whole
 
 
@@ -85,6 +86,33 @@ def test_each_filter_has_its_own_documents_whatever_the_rank():
     assert [(score.metric, score.n) for score in scores] == [("accuracy (strict)", 2), ("accuracy (flexible)", 2)]
     assert [score.interval for score in scores] == ["bootstrap", "bootstrap"]
     assert [(sample.doc_id, sample.scores["accuracy"]) for sample in samples] == [(0, 1.0), (1, 0.0)]
+
+
+def test_a_metric_of_some_documents_is_counted_over_those():
+    raw = raw_run([1.0, 0.0, 1.0, 1.0])
+    for entry in raw["samples"]["t"][2:]:
+        del entry["accuracy"]
+    raw["results"]["t"]["accuracy,none"] = 0.5
+    (score,), samples = read_lmms_eval(raw)
+    assert (score.n, score.interval, score.low, score.high) == (2, "bootstrap", 0.0, 1.0)
+    assert samples[3].scores == {}
+
+
+def test_metrics_come_in_the_order_of_the_task_file():
+    raw = raw_run([1.0, 0.0], metric_list=[{"metric": "overall"}, {"metric": "accuracy"}])
+    raw["results"]["t"]["overall,none"] = 0.5
+    assert [score.metric for score in read_lmms_eval(raw)[0]] == ["overall", "accuracy"]
+
+
+def test_counts_are_bootstrapped_by_unit_and_are_no_score_of_a_document():
+    counts = [(1, 1, 1), (0, 1, 1)] * 10
+    items = [counted("f1", row, unit=f"document {number // 2}") for number, row in enumerate(counts)]
+    raw = raw_run([0.0] * 20, aggregate=0.5)
+    for entry, item in zip(raw["samples"]["t"], items, strict=True):
+        entry["accuracy"] = item
+    (score,), samples = read_lmms_eval(raw)
+    assert (score.interval, score.low, score.high) == ("bootstrap", 0.5, 0.5)  # every document has half of its values
+    assert samples[0].scores == {}
 
 
 def test_a_run_can_be_saved_and_read_back(tmp_path):

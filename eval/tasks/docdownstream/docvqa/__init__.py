@@ -1,0 +1,1 @@
+"""DocVQA: questions about scanned industry documents (arXiv 2007.00398), scored by ANLS."""
