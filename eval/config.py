@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from llava_som.config_file import option
 
@@ -25,6 +26,9 @@ class EvalConfig:
     device: str = option("auto", help="auto, cpu, cuda, cuda:1, ...")
     dtype: str = option("auto", help="auto, float32, bfloat16 or float16")
     attn_implementation: str = option("auto", help="auto, sdpa, eager or a flash attention name of transformers")
+    pruning: str | dict[str, Any] | None = option(
+        None, help="drop vision tokens: a name or {type: ..., option: ...}, instead of what the model's config says"
+    )
     max_new_tokens: int | None = option(None, help="longest answer; default: what each task states")
     seed: int = option(0, help="seed of sampling (when a task samples) and of the bootstrap")
     include_path: str | list[str] = option("", help="extra folders of lmms-eval tasks, comma-separated")

@@ -36,7 +36,7 @@ class LlavaSomChat(lmms):
     Args:
         pretrained: model folder; unused when `assistant` is given.
         batch_size: conversations per forward pass.
-        device, dtype, attn_implementation: as in `load_assistant`; under `torchrun` each rank takes its own GPU.
+        device, dtype, attn_implementation, pruning: as in `load_assistant`; under `torchrun` a rank takes its own GPU.
         assistant: a loaded model.
     """
 
@@ -49,11 +49,12 @@ class LlavaSomChat(lmms):
         device: str = "auto",
         dtype: str = "auto",
         attn_implementation: str = "auto",
+        pruning: str | dict[str, Any] | None = None,
         assistant: Assistant | None = None,
     ) -> None:
         super().__init__()
         if assistant is None:
-            assistant = load_assistant(pretrained, _rank_device(device), dtype, attn_implementation)
+            assistant = load_assistant(pretrained, _rank_device(device), dtype, attn_implementation, pruning)
         self.assistant = assistant
         self.batch_size = int(batch_size)
         if _world_size() == 1:

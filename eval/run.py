@@ -81,7 +81,11 @@ def _run(config: EvalConfig, model: Assistant | lmms | None, workspace: Path) ->
     if model is None:
         log.info("Loading %s ...", config.model)
         model = LlavaSomChat(
-            config.model, device=config.device, dtype=config.dtype, attn_implementation=config.attn_implementation
+            config.model,
+            device=config.device,
+            dtype=config.dtype,
+            attn_implementation=config.attn_implementation,
+            pruning=config.pruning,
         ).assistant
     return [
         _simple_evaluate(config, adapter(assistant=model, batch_size=config.batch_size), chosen, index)
@@ -134,7 +138,8 @@ def _fingerprint(config: EvalConfig) -> dict[str, Any]:
     """What cached answers depend on besides the task: the weights on disk and how they are loaded."""
     files = sorted(file for file in Path(config.model).glob("*") if file.suffix in (".safetensors", ".json", ".jinja"))
     stats = {file.name: [(stat := file.stat()).st_size, stat.st_mtime_ns] for file in files}
-    return {"model": config.model, "files": stats, "dtype": config.dtype, "attention": config.attn_implementation}
+    loading = {"dtype": config.dtype, "attention": config.attn_implementation, "pruning": config.pruning}
+    return {"model": config.model, "files": stats, **loading}
 
 
 def _circumstances(config: EvalConfig, decoding: dict[str, str], seconds: float) -> dict[str, Any]:

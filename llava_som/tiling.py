@@ -6,6 +6,7 @@ family of grids the one is taken whose shape is most like the page's, and of tho
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ class Tiling:
     @classmethod
     def parse(cls, given: str | Mapping[str, Any]) -> Tiling:
         """From the options, or from the name of a family alone; a ValueError for an unknown key or value."""
-        return parse_options(cls, {"grids": given} if isinstance(given, str) else dict(given))
+        return _parsed(json.dumps({"grids": given} if isinstance(given, str) else dict(given)))
 
     def plan(self, width: int, height: int, tile_size: int) -> TileGrid:
         """The grid of a page; see `plan_tiles`."""
@@ -134,6 +135,11 @@ def plan_tiles(
         grid_RC = _within(grid_RC, width, height, tile_size, max_upscale)
     rows, cols = grid_RC[np.argmax(_scores(grid_RC, width, height, tile_size))].tolist()
     return TileGrid(rows, cols, has_global)
+
+
+@lru_cache
+def _parsed(options: str) -> Tiling:
+    return parse_options(Tiling, json.loads(options))
 
 
 @lru_cache
