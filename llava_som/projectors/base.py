@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -66,13 +67,7 @@ class GroupedProjector(Projector):
     @classmethod
     def output_grid(cls, rows: int, cols: int, **options: Any) -> tuple[int, int]:
         """Windows in a grid of patches; a ValueError where they do not fill it."""
-        height, width = cls.window(**options)
-        if rows % height or cols % width:
-            raise ValueError(
-                f"Windows of {height}x{width} patches do not fill the vision encoder's grid of {rows}x{cols}. Choose "
-                "a window that divides it, or another image size or patch size."
-            )
-        return rows // height, cols // width
+        return windows_in(rows, cols, *cls.window(**options))
 
     def project_windows(self, windows: Tensor) -> Tensor:
         """`[..., height * width, D_vision]`, patches row by row, to `[..., D_text]`."""
@@ -85,9 +80,12 @@ class GroupedProjector(Projector):
     def windows_of(self, features: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """`[N, rows * cols, D]` to `[N, T, height * width, D]`."""
         height, width = self.window_size
+        if height == width == 1:  # takes tokens that are no part of a grid too, such as a class token
+            return features.unsqueeze(2)
+        rows, cols = grid_of(features, grid)
+        windows_in(rows, cols, height, width)
         if height == 1:  # neighbours in memory
             return features.unflatten(1, (-1, width))
-        rows, cols = grid or square_grid(features.shape[1])
         return features[:, window_index(rows, cols, height, width).to(features.device)]
 
 
@@ -96,6 +94,53 @@ def window_index(rows: int, cols: int, height: int, width: int) -> Tensor:
     """Numbers of the patches in each window, `[T, height * width]`, windows and patches row by row."""
     patches = torch.arange(rows * cols).view(rows // height, height, cols // width, width)
     return patches.permute(0, 2, 1, 3).reshape(-1, height * width)
+
+
+def windows_in(rows: int, cols: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the windows in a grid of patches; a ValueError where they do not fill it."""
+    if rows % height or cols % width:
+        raise ValueError(
+            f"Windows of {height}x{width} patches do not fill the vision encoder's grid of {rows}x{cols}. Choose "
+            "a window that divides it, or another image size or patch size."
+        )
+    return rows // height, cols // width
+
+
+def square_window(factor: int, smallest: int = 1) -> tuple[int, int]:
+    """Height and width of a window of `factor` patches each way; a ValueError when it is no such number."""
+    if not isinstance(factor, int) or factor < smallest:
+        raise ValueError(f"factor={factor!r}: must be a whole number of patches, at least {smallest}, such as 2.")
+    return factor, factor
+
+
+def query_side(num_queries: int) -> int:
+    """Rows, and columns, of a square of so many queries; a ValueError when it is none."""
+    side = math.isqrt(num_queries) if isinstance(num_queries, int) and num_queries > 0 else 0
+    if not side or side * side != num_queries:
+        raise ValueError(f"num_queries={num_queries!r}: must be a square number, such as 64, 144 or 256.")
+    return side
+
+
+def query_grid(num_queries: int, rows: int, cols: int) -> tuple[int, int]:
+    """Rows and columns of the queries over a grid of patches; a ValueError where they are finer than it."""
+    side = query_side(num_queries)
+    if side > min(rows, cols):
+        raise ValueError(
+            f"num_queries={num_queries} is a grid of {side}x{side} tokens, finer than the vision encoder's of "
+            f"{rows}x{cols} patches. Choose at most {min(rows, cols) ** 2}."
+        )
+    return side, side
+
+
+def grid_of(features: Tensor, grid: tuple[int, int] | None) -> tuple[int, int]:
+    """Rows and columns of `[N, rows * cols, D]`: `grid`, or those of a square; a ValueError for another number."""
+    rows, cols = grid or square_grid(features.shape[1])
+    if rows * cols != features.shape[1]:
+        raise ValueError(
+            f"The projector got {features.shape[1]} tokens of an image for a grid of {rows}x{cols} patches. A class "
+            "token is no patch: leave keep_prefix_tokens off, or take a projector of single patches (mlp2x_gelu)."
+        )
+    return rows, cols
 
 
 def square_grid(num_patches: int) -> tuple[int, int]:
