@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -10,6 +11,7 @@ from llava_som.compressors import COMPRESSORS
 from llava_som.projectors import PROJECTORS
 from llava_som.pruning import build_pruner
 from llava_som.pruning.base import TilePruner, placement_of
+from llava_som.registry import closest_match_message
 from llava_som.tiling import SINGLE_TILE, Tiling
 from llava_som.token_count import TokenCount
 from llava_som.vision.grid import TokenGrid, token_grid
@@ -36,6 +38,8 @@ class LlavaSomConfig(PreTrainedConfig):
             others.
         keep_prefix_tokens: also give the decoder the prefix tokens (LLaVA's "full" feature selection).
         vision_final_norm: apply the encoder's own last norm to the features that are read (DocOwl).
+        modality_adaptive: the decoder has keys, values and norms of its own for image positions
+            (`llava_som.modality`; mPLUG-Owl2, DocOwl).
         tie_word_embeddings: follows the decoder's own setting.
 
     Raises:
@@ -58,6 +62,7 @@ class LlavaSomConfig(PreTrainedConfig):
     num_prefix_tokens: Any = None
     keep_prefix_tokens: bool = False
     vision_final_norm: bool = False
+    modality_adaptive: bool = False
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -141,6 +146,7 @@ class LlavaSomConfig(PreTrainedConfig):
             placement_of(pruner, PROJECTORS.get(self.projector["type"]), name)
         if self.keep_prefix_tokens and (name != "none" or self.pruning or self.tiling):
             raise ValueError("keep_prefix_tokens goes with none of compressor, pruning and tiling: leave it out.")
+        _ = self.token_count  # a grid that the projector does not take is said now
 
 
 def _named(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
@@ -149,8 +155,15 @@ def _named(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _plugin(given: dict[str, Any], registry: Any) -> tuple[Any, dict[str, Any]]:
-    """The class of a plug-in and its options."""
-    return registry.get(given["type"]), {key: value for key, value in given.items() if key != "type"}
+    """The class of a plug-in and its options; a ValueError for an option it does not have."""
+    plugin = registry.get(given["type"])
+    options = {key: value for key, value in given.items() if key != "type"}
+    arguments = inspect.signature(plugin).parameters.values()
+    known = [argument.name for argument in arguments if argument.default is not argument.empty]  # the widths have none
+    for key in options:
+        if key not in known:
+            raise ValueError(closest_match_message(f"option of {registry.kind} {given['type']}", key, known))
+    return plugin, options
 
 
 def _sub_config(given: dict | PreTrainedConfig | None, key: str, default: str) -> PreTrainedConfig:

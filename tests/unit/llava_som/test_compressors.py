@@ -13,6 +13,7 @@ from llava_som.tiling import TileGrid
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "doccompressor_reference.safetensors"
 GRID, WIDTH = (4, 2), 32
+VISION_16X16 = {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 14}
 THEIR_NAMES = {
     "query_norm": "norm1", "key_norm": "normk", "q_proj": "attention.query", "k_proj": "attention.key",
     "v_proj": "attention.value", "out_proj": "output.out_proj", "mlp_norm": "output.norm2",
@@ -153,5 +154,9 @@ def test_what_does_not_fit_is_said_before_any_weight_exists():
         LlavaSomConfig(compressor="group_mean", tiling={"global_tile": False})
     with pytest.raises(ValueError, match="Did you mean 'group_mean'"):
         LlavaSomConfig(compressor="group_man", tiling="grid_9")
+    with pytest.raises(ValueError, match=r"option of compressor doc_compressor 'head'. Did you mean 'heads'"):
+        LlavaSomConfig(compressor={"type": "doc_compressor", "head": 4}, tiling="grid_9")
+    with pytest.raises(ValueError, match=r"1x7 patches do not fill .* 16x16"):
+        LlavaSomConfig(projector={"type": "h_reducer", "kernel": "1x7"}, vision_config=VISION_16X16)
     with pytest.raises(ValueError, match="keep_prefix_tokens goes with none"):
         LlavaSomConfig(keep_prefix_tokens=True, tiling="grid_9")
