@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, LlavaSomProcessor
+from llava_som.modality import add_vision_twins
 from llava_som.modeling import new_compressor, new_projector
 from llava_som.registry import closest_match_message
 from llava_som.vocabulary import add_image_token, fit_embeddings
@@ -34,6 +35,7 @@ def assemble(
     compressor: str | dict[str, Any] = "none",
     pruning: str | dict[str, Any] | None = None,
     tiling: str | dict[str, Any] | None = None,
+    modality_adaptive: bool = False,
     chat_template: str = "vicuna",
     vision_feature_layer: int | list[int] | None = None,
     num_prefix_tokens: int | None = None,
@@ -52,7 +54,8 @@ def assemble(
         compressor: the same.
         pruning: the same, or None.
         tiling: family of grids ("grid_9") or options of `llava_som.tiling.Tiling`; None: an image is one tile.
-        chat_template: `vicuna`, `chatml`, `llama3` or a `.jinja` file with generation markers.
+        modality_adaptive: image positions get keys, values and norms of their own, copies of the decoder's.
+        chat_template: `vicuna`, `docowl`, `chatml`, `llama3` or a `.jinja` file with generation markers.
         vision_feature_layer: see `LlavaSomConfig`.
         num_prefix_tokens: see `LlavaSomConfig`.
         dtype: of every weight.
@@ -77,6 +80,7 @@ def assemble(
         compressor=compressor,
         pruning=pruning,
         tiling=tiling,
+        modality_adaptive=modality_adaptive,
         image_token_id=image_token_id,
         vision_feature_layer=vision_feature_layer,
         num_prefix_tokens=num_prefix_tokens,
@@ -107,6 +111,8 @@ def _join(
     with torch.device("meta"):
         model = LlavaSomForConditionalGeneration(config)
     model.vision_tower, model.language_model = tower, decoder
+    if config.modality_adaptive:
+        model.vision_twins = add_vision_twins(decoder)
     for name, part in (("multi_modal_projector", new_projector(config)), ("compressor", new_compressor(config))):
         part.apply(model._init_weights)
         setattr(model, name, part.to(device=tower.device, dtype=dtype))

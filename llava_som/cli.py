@@ -119,7 +119,7 @@ def evaluate(context: typer.Context) -> None:
 
 @app.command(epilog="Example: llava-som chat llava-hf/llava-1.5-7b-hf --image photo.jpg")
 def chat(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name: ours, llava-hf or LLaVA-1.5.")],
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name: ours, llava-hf, LLaVA-1.5 or DocOwl.")],
     image: Annotated[list[Path] | None, typer.Option(help="Image(s) of the first question.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="At most so many tokens an answer.")] = 512,
     device: Device = "auto",
@@ -129,35 +129,67 @@ def chat(
 ) -> None:
     """Talk to a model about images; the answer appears as it is written."""
     from llava_som.chat import chat as run
-    from llava_som.config_file import read_options
     from llava_som.inference import load_assistant
 
-    chosen = None if pruning is None else read_options([f"pruning={pruning}"])["pruning"]
-    run(load_assistant(model, device, dtype, attn_implementation, chosen), list(image or []), max_new_tokens)
+    assistant = load_assistant(model, device, dtype, attn_implementation, _plug_in("pruning", pruning))
+    run(assistant, list(image or []), max_new_tokens)
 
 
 @app.command(
     epilog="Example: llava-som show som_val/ | llava-som show som_val/ -o page.html | "
-    "llava-som show data.json --model outputs/model"
+    "llava-som show data.json --model outputs/model | llava-som show page.png --tiles --kept | "
+    "llava-som show scans/ --tiles --kept --model outputs/model --pruning token_correlation -o figures/"
 )
 def show(
-    path: Annotated[Path, typer.Argument(help="Data or tagged images (a folder), a data file, or a .marks.json.")],
-    model: Annotated[str | None, typer.Option(help="Print samples as this checkpoint reads them instead.")] = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Data or tagged images (a folder), a data file, a .marks.json; with --tiles, pages."),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint. Of data, print samples as it reads them; of pages, what it sees.")
+    ] = None,
     image_root: Annotated[Path | None, typer.Option(help="For a data file: folder of its images.")] = None,
     count: Annotated[
         int | None, typer.Option("-n", "--count", min=1, help="How many: of a page's records (24), of samples (3).")
     ] = None,
     clean_image: Annotated[Path | None, typer.Option(help="For a sidecar: redraw its marks on this image.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write a page (or that image) here; serve nothing.")
+        Path | None, typer.Option("-o", "--out", help="Write a page (or that image, or a folder) here; serve nothing.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; another one lets others look.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8642,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the browser at it.")] = False,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="Draw how pages are cut into tiles; writes a picture.")
+    ] = False,
+    kept: Annotated[bool, typer.Option("--kept", help="Draw which tokens pruning drops; writes a picture.")] = False,
+    pruning: Annotated[
+        str | None,
+        typer.Option(help="With --kept: a pruner, as for chat. Default: the checkpoint's; without one, blank_patch."),
+    ] = None,
+    grids: Annotated[str | None, typer.Option(help="Pages without --model: family of grids (grid_9).")] = None,
+    tile_size: Annotated[int | None, typer.Option(help="The same: side of a tile in pixels (448).")] = None,
+    patch_size: Annotated[int | None, typer.Option(help="The same: side of a patch in pixels (14).")] = None,
+    projector: Annotated[str | None, typer.Option(help="The same: what makes tokens of patches (h_reducer).")] = None,
 ) -> None:
-    """Show a dataset in the browser, what a model is trained on token by token, or the marks of a sidecar."""
+    """Show a dataset in the browser, what a model is trained on token by token, or the marks of a sidecar.
+
+    With --tiles or --kept: draw page images in the tiles a model reads, veil the tokens that pruning drops, and print
+    the numbers. Without --model no weights are needed.
+    """
     from llava_som import show as views
 
+    sizes = {"grids": grids, "tile_size": tile_size, "patch_size": patch_size, "projector": projector}
+    sizes = {key: value for key, value in sizes.items() if value is not None}
+    if tiles or kept:
+        _refuse("a page", image_root=image_root, count=count, clean_image=clean_image, open=open_browser or None)
+        files = views.page_files(paths, out)
+        views.show_pages(files, _page_reader(model, kept, pruning, sizes), tiles, kept)
+        return
+    _refuse("data; add --tiles, --kept or both", pruning=pruning, **sizes)
+    if len(paths) > 1:
+        raise ValueError(f"{len(paths)} paths: only pages may be several; add --tiles, --kept or both.")
+    [path] = paths
     if path.name.endswith(".marks.json"):
         views.show_marks(path, clean_image, out)
     elif model is not None:
@@ -166,9 +198,52 @@ def show(
         views.show_dataset(path, image_root, count or 24, out, host, port, open_browser)
 
 
+def _page_reader(model: str | None, kept: bool, pruning: str | None, sizes: dict[str, Any]) -> Any:
+    """What makes the token maps of pages, as the options of `show` say."""
+    from llava_som.page_readers import ModelReader, PixelReader
+    from llava_som.tiling import Tiling
+
+    if not kept:
+        _refuse("tiles alone; add --kept", pruning=pruning)
+    if model is not None:
+        from llava_som.inference import load_assistant
+
+        _refuse("a checkpoint, whose config decides", **sizes)
+        return ModelReader(load_assistant(model, pruning=_plug_in("pruning", pruning)), kept)
+    options = {key: value for key, value in sizes.items() if key in ("tile_size", "patch_size")}
+    if "grids" in sizes:
+        options["tiling"] = Tiling.parse({"grids": _yaml("grids", sizes["grids"])})
+    if "projector" in sizes:
+        options["projector"] = _plug_in("projector", sizes["projector"])
+    return PixelReader(pruning=_plug_in("pruning", pruning or "blank_patch") if kept else None, **options)
+
+
+def _refuse(what: str, **given: Any) -> None:
+    """A ValueError for an option that would do nothing."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"--{name.replace('_', '-')} does nothing for {what}.")
+
+
+def _yaml(key: str, text: str) -> Any:
+    from llava_som.config_file import read_options
+
+    return read_options([f"{key}={text}"])[key]
+
+
+def _plug_in(key: str, text: str | None) -> Any:
+    """A name, or a mapping with `type` and options; None where nothing is given."""
+    if text is None:
+        return None
+    value = _yaml(key, text)
+    if not (isinstance(value, str) or (isinstance(value, dict) and "type" in value)):
+        raise ValueError(f"--{key} {text}: write a name, or '{{type: NAME, OPTION: VALUE}}'.")
+    return value
+
+
 @app.command(epilog="Example: llava-som convert liuhaotian/llava-v1.5-7b outputs/llava-7b --to llava")
 def convert(
-    source: Annotated[str, typer.Argument(help="Folder or hub name: ours, llava-hf or the original LLaVA-1.5.")],
+    source: Annotated[str, typer.Argument(help="Folder or hub name: ours, llava-hf, LLaVA-1.5 or DocOwl.")],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
     to: Annotated[str, typer.Option(help="llava_som, or llava: transformers loads it without us.")] = "llava_som",
     vision_tower: Annotated[str | None, typer.Option(help="Vision encoder of an original LLaVA-1.5, if moved.")] = None,

@@ -11,6 +11,7 @@ from llava_som.compressors import COMPRESSORS
 from llava_som.projectors import PROJECTORS
 from llava_som.pruning import build_pruner
 from llava_som.pruning.base import TilePruner, placement_of
+from llava_som.pruning.in_decoder import DecoderPruner
 from llava_som.registry import closest_match_message
 from llava_som.tiling import SINGLE_TILE, Tiling
 from llava_som.token_count import TokenCount
@@ -144,6 +145,8 @@ class LlavaSomConfig(PreTrainedConfig):
         pruner = build_pruner(self.pruning)
         if isinstance(pruner, TilePruner):
             placement_of(pruner, PROJECTORS.get(self.projector["type"]), name)
+        elif isinstance(pruner, DecoderPruner):
+            pruner.drops(self.text_config.num_hidden_layers)  # a layer that the decoder lacks is said now
         if self.keep_prefix_tokens and (name != "none" or self.pruning or self.tiling):
             raise ValueError("keep_prefix_tokens goes with none of compressor, pruning and tiling: leave it out.")
         _ = self.token_count  # a grid that the projector does not take is said now

@@ -13,11 +13,14 @@ from torch import Tensor
 from transformers import GenerationMixin
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from llava_som.pruning.in_decoder import DecoderPruner, check_generation
+
 
 class ImageGenerationMixin(GenerationMixin):
     """`generate` of a model with images; see LlavaSomForConditionalGeneration."""
 
     config: Any
+    pruner: Any
     device: Any
     dtype: Any
     encode_prompt: Any
@@ -54,6 +57,12 @@ class ImageGenerationMixin(GenerationMixin):
             return sequences
         output.sequences = sequences
         return output
+
+    def _validate_generation_mode(self, generation_mode: Any, generation_config: Any, *args: Any) -> None:
+        """As in transformers, and what the pruner allows."""
+        super()._validate_generation_mode(generation_mode, generation_config, *args)  # type: ignore[misc]
+        if isinstance(self.pruner, DecoderPruner):
+            check_generation(generation_mode, generation_config)
 
     def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any) -> Any:
         """As in transformers; image features go in with the prompt only."""

@@ -83,7 +83,7 @@ def load_assistant(
     attn_implementation: str = "auto",
     pruning: str | dict[str, Any] | None = None,
 ) -> Assistant:
-    """Load a checkpoint of ours, llava-hf's or the original LLaVA-1.5's format; its config.json decides which.
+    """Load a checkpoint of ours, llava-hf's, LLaVA-1.5's or DocOwl's format; its config.json decides which.
 
     Args:
         path: folder or hub name.

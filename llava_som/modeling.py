@@ -6,6 +6,7 @@ losses and special caches stay the decoder's own business, and nothing of a deco
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,10 +20,12 @@ from llava_som.compressors import COMPRESSORS
 from llava_som.compressors.base import Compressor
 from llava_som.configuration import LlavaSomConfig
 from llava_som.generation import ImageGenerationMixin
+from llava_som.modality import add_vision_twins
 from llava_som.page_encoder import encode_pages
 from llava_som.projectors import PROJECTORS
 from llava_som.projectors.base import Projector
 from llava_som.pruning import build_pruner
+from llava_som.pruning.in_decoder import DecoderPruner, call_with_drops
 from llava_som.pruning.sequence import EncodedPrompt, Shortening, padding_side_of
 from llava_som.tiling import SINGLE_TILE, TileGrid
 from llava_som.vision.grid import input_size
@@ -37,6 +40,7 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
     multi_modal_projector: Projector
     compressor: Compressor
     language_model: Any
+    vision_twins: nn.ModuleList | None
 
     input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
@@ -52,6 +56,7 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
         self.multi_modal_projector = new_projector(config)
         self.compressor = new_compressor(config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.vision_twins = add_vision_twins(self.language_model) if config.modality_adaptive else None
         self.pruner = build_pruner(config.pruning)
         self.post_init()
 
@@ -66,6 +71,16 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
         """
         self.config.set_pruning(pruning)
         self.pruner = build_pruner(self.config.pruning)
+
+    def make_modality_adaptive(self) -> None:
+        """Give image positions keys, values and norms of their own: copies of the decoder's, which then can learn.
+
+        Raises:
+            ValueError: the decoder's layers lack one of these modules.
+        """
+        if self.vision_twins is None:
+            self.vision_twins = add_vision_twins(self.language_model)
+            self.config.modality_adaptive = True
 
     def get_input_embeddings(self) -> nn.Module:
         """The decoder's token embedding."""
@@ -145,7 +160,8 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
             image_features: `[S, D_text]` instead of `pixel_values`: one vector for each placeholder in `input_ids`.
             labels: `[B, L]`, -100 where nothing is learned.
             logits_to_keep: compute only the last so many logits.
-            **kwargs: passed to the decoder.
+            **kwargs: passed to the decoder. With `inputs_embeds`, a modality adaptive decoder needs `is_vision`, bool
+                `[B, L]`.
 
         Raises:
             ValueError: placeholders and image features differ in number (both are named), images that leave the
@@ -169,7 +185,13 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
                 inputs_embeds = self._insert_images(input_ids, inputs_embeds, image_features)
             elif touched is not None:
                 inputs_embeds = inputs_embeds + touched
-        return self.language_model(
+            if self.vision_twins is not None:
+                kwargs["is_vision"] = self._vision_positions(input_ids, image_features, past_key_values)
+        decoder = self.language_model
+        if isinstance(self.pruner, DecoderPruner):
+            is_image = None if input_ids is None else input_ids == self.config.image_token_id
+            decoder = partial(call_with_drops, decoder, self.pruner, is_image)
+        return decoder(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -238,6 +260,15 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
         if self.training:
             return torch.is_grad_enabled()
         return is_deepspeed_zero3_enabled() and (past_key_values is None or past_key_values.get_seq_length() == 0)
+
+    def _vision_positions(
+        self, input_ids: Tensor, image_features: Tensor | None, past_key_values: Cache | None
+    ) -> Tensor | None:
+        """Which positions are image features, bool `[B, L]`; None in a decoding step, which has text on every rank."""
+        if image_features is not None:
+            return input_ids == self.config.image_token_id
+        is_decoding = not self.training and past_key_values is not None and past_key_values.get_seq_length() > 0
+        return None if is_decoding else torch.zeros_like(input_ids, dtype=torch.bool)
 
     def zero_from_vision(self) -> Tensor:
         """A zero that depends on the vision path, so that its parameters are gathered and get zero gradients."""

@@ -92,11 +92,9 @@ class _Pruning:
     ) -> tuple[Tensor, Tensor | None, Choice]:
         """`[N, T, D]` to tokens `[N, T' + special, D_text]`, their mask (None: all stay) and the choice."""
         placement = placement_of(self.pruner, type(self.projector), "none")
-        of_patch = unit_of_patch(self.grid, self.out_grid).to(patches.device)
-        units = Units(self.out_grid[0] * self.out_grid[1], of_patch)
-        unit_grid = self.out_grid
+        unit_grid = unit_grid_of(placement, self.grid, self.out_grid)
+        units = units_in(self.grid, unit_grid, patches.device)
         if placement == "pre_v2t":
-            units, unit_grid = Units(len(of_patch), torch.arange(len(of_patch), device=patches.device)), self.grid
             features = patches
         elif placement == "pre_v2t_group":
             features = self.projector.windows_of(patches, self.grid).flatten(2)
@@ -105,20 +103,11 @@ class _Pruning:
         view = TileView(
             features, units, pixel_values, attention, pages, self.grid, unit_grid, training and torch.is_grad_enabled()
         )
-        choice = self._choose(view)
+        choice = choose(self.pruner, view)
         tokens, keep = self._projected(placement, choice)
         tokens = self.projector.with_special(tokens)
         special = keep.new_ones(len(keep), tokens.shape[1] - keep.shape[1])
         return tokens, None if keep.all() else torch.cat([keep, special], dim=1), choice
-
-    def _choose(self, view: TileView) -> Choice:
-        """The pruner's choice, in which global tiles are whole where they are to be spared."""
-        choice = self.pruner.choose(view)
-        if self.pruner.apply_to == "all":
-            return choice
-        spared = view.is_global()
-        features = torch.where(spared.view(-1, 1, 1), view.features, choice.features)
-        return Choice(choice.keep | spared.unsqueeze(1), features, choice.scores, choice.density)
 
     def _projected(self, placement: str, choice: Choice) -> tuple[Tensor, Tensor]:
         """Tokens `[N, T', D_text]`, of which those that `keep` `[N, T']` leaves are meant."""
@@ -157,11 +146,26 @@ def regrouped(projector: GroupedProjector, patches: Tensor, keep: Tensor, size: 
     return _scattered(projector.project_windows(groups[is_meant]), is_meant), is_meant
 
 
-def unit_of_patch(grid: tuple[int, int], out_grid: tuple[int, int]) -> Tensor:
-    """Number of the output token over each patch, `[T]`: the cell of `out_grid` in which the patch's corner lies."""
-    rows = torch.arange(grid[0]) * out_grid[0] // grid[0]
-    cols = torch.arange(grid[1]) * out_grid[1] // grid[1]
-    return (rows.unsqueeze(1) * out_grid[1] + cols).flatten()
+def choose(pruner: TilePruner, view: TileView) -> Choice:
+    """The pruner's choice, in which global tiles are whole where they are to be spared."""
+    choice = pruner.choose(view)
+    if pruner.apply_to == "all":
+        return choice
+    spared = view.is_global()
+    features = torch.where(spared.view(-1, 1, 1), view.features, choice.features)
+    return Choice(choice.keep | spared.unsqueeze(1), features, choice.scores, choice.density)
+
+
+def unit_grid_of(placement: str, grid: tuple[int, int], out_grid: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of what is kept or dropped as a whole: patches, or the projector's tokens."""
+    return grid if placement == "pre_v2t" else out_grid
+
+
+def units_in(grid: tuple[int, int], unit_grid: tuple[int, int], device: torch.device) -> Units:
+    """Units over a grid of patches; a patch belongs to the cell of `unit_grid` in which its corner lies."""
+    rows = torch.arange(grid[0], device=device) * unit_grid[0] // grid[0]
+    cols = torch.arange(grid[1], device=device) * unit_grid[1] // grid[1]
+    return Units(unit_grid[0] * unit_grid[1], (rows.unsqueeze(1) * unit_grid[1] + cols).flatten())
 
 
 def _scattered(tokens: Tensor, keep: Tensor) -> Tensor:

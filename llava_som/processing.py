@@ -68,8 +68,8 @@ class LlavaSomProcessor(ProcessorMixin):
         Args:
             config: of the model; `config.image_token_id` must be the tokenizer's id of `<image>`.
             tokenizer: a fast tokenizer that has `<image>` as a special token.
-            chat_template: a name (`vicuna`, `chatml`, `llama3`) or the path of a `.jinja` file. With a name, the
-                tokenizer's end-of-sequence token becomes the one that ends the template's turns.
+            chat_template: a name (`vicuna`, `chatml`, `llama3`, `docowl`) or the path of a `.jinja` file. With a name,
+                the tokenizer's end-of-sequence token becomes the one that ends the template's turns.
         """
         tokenizer.padding_side = "left"
         template = load_chat_template(chat_template)

@@ -1,18 +1,28 @@
-"""Looking at data before training on it: datasets in a browser, samples by their trained tokens, sidecars as tables."""
+"""Looking before training: datasets in a browser, samples by their trained tokens, sidecars as tables, pages in tiles.
+
+Each `show_` function is a use of `llava-som show`.
+"""
 
 from __future__ import annotations
 
 import io
 import webbrowser
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from llava_som.images import STORED_FORMATS, open_image, write_image
+from llava_som.images import STORED_FORMATS, list_images, open_image, write_image
 from llava_som.marks.record import MarkRecord
+
+if TYPE_CHECKING:
+    from llava_som.page_readers import PageReader
+    from llava_som.token_map import TokenMap
 
 
 def show_dataset(
@@ -103,13 +113,96 @@ def show_marks(sidecar: Path, clean_image: Path | None = None, out: Path | None 
     if (clean_image is None) != (out is None):
         raise ValueError("To draw the marks again give both --clean-image and --out.")
     if clean_image is not None and out is not None:
-        suffix = out.suffix.lower().replace(".jpeg", ".jpg")
-        if suffix not in STORED_FORMATS:
-            raise ValueError(f"{out}: a marked image is written as .jpg or .png.")
-        encoded = io.BytesIO()
-        write_image(record.redraw(open_image(clean_image)), encoded, suffix)  # as it was written the first time
-        out.write_bytes(encoded.getvalue())
+        _write(record.redraw(open_image(clean_image)), out)  # as it was written the first time
         console.print(f"written: {out}")
+
+
+def page_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, Path]:
+    """Page images, and the file to write for each.
+
+    Args:
+        paths: page images, and folders of them.
+        out: a .png or .jpg for one page, a folder for several. None: PAGE.tiles.png in the current folder.
+
+    Raises:
+        ValueError: no page, or an `out` that cannot be written, would overwrite a page, or hold several.
+    """
+    pages = list(dict.fromkeys(page for path in paths for page in (list_images(path) if path.is_dir() else [path])))
+    if not pages:
+        raise ValueError("No page image there. Name image files (png, jpg, tif, webp, bmp, gif), or a folder of them.")
+    if out is not None and out.suffix:
+        _stored_suffix(out)
+        if len(pages) > 1:
+            raise ValueError(f"-o {out}: is one file, there are {len(pages)} pages. Name a folder.")
+        targets = [out]
+    else:
+        targets = [(out or Path()) / f"{page.stem}.tiles.png" for page in pages]
+    [(target, uses)] = Counter(targets).most_common(1)
+    if uses > 1:
+        raise ValueError(f"{uses} pages would be written to {target}. Rename them, or show them one by one.")
+    for page, target in zip(pages, targets, strict=True):
+        if target.resolve() == page.resolve():
+            raise ValueError(f"-o {target}: is the page itself. Name another file.")
+    return dict(zip(pages, targets, strict=True))
+
+
+def show_pages(files: Mapping[Path, Path], reader: PageReader, tiles: bool, kept: bool) -> None:
+    """Draw pages in their tiles with what pruning drops of them, and print the numbers.
+
+    Args:
+        files: of `page_files`.
+        reader: makes the token map of a page.
+        tiles: set the tiles apart.
+        kept: veil what is dropped; `reader` must have a pruner.
+
+    Raises:
+        ImageError: a page that cannot be read.
+    """
+    from llava_som.visualize import draw_token_map, how_line
+
+    console = Console(markup=False, highlight=False)  # names may hold brackets
+    for page, target in files.items():
+        image = open_image(page)
+        token_map = reader.read(image)
+        console.print(f"{page.name}: {how_line(token_map)}", soft_wrap=True)
+        console.print(token_table(token_map, kept))
+        _write(draw_token_map(image, token_map, tiles, kept), target)
+        console.print(f"written: {target}", soft_wrap=True)
+
+
+def token_table(token_map: TokenMap, kept: bool) -> Table:
+    """The numbers of a figure: tokens of each tile, of the tiles together, and of the page in the decoder."""
+    table = Table()
+    for column in ("tile", "tokens", *(["kept", "share", "density"] if kept else [])):
+        table.add_column(column, justify="left" if column == "tile" else "right")
+
+    def add(label: str, before: int, after: int, density: float | None = None) -> None:
+        more = [f"{after:,}", f"{after / before:.0%}", "" if density is None else f"{density:.2f}"]
+        table.add_row(label, f"{before:,}", *(more if kept else []))
+
+    for tile in token_map.tiles:
+        place = "whole page" if tile.place is None else f"row {tile.place[0]}, col {tile.place[1]}"
+        add(place, tile.before, tile.after, tile.density)
+    table.add_section()
+    if token_map.compressor != "none":
+        add("all tiles", *token_map.tile_tokens)
+    add("decoder sees", token_map.before, token_map.after)
+    return table
+
+
+def _write(image: Image.Image, path: Path) -> None:
+    """Write a .png or .jpg, in a folder that is made where it is missing."""
+    encoded = io.BytesIO()
+    write_image(image, encoded, _stored_suffix(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded.getvalue())
+
+
+def _stored_suffix(path: Path) -> str:
+    suffix = path.suffix.lower().replace(".jpeg", ".jpg")
+    if suffix not in STORED_FORMATS:
+        raise ValueError(f"{path}: pictures are written as .jpg or .png.")
+    return suffix
 
 
 def skipped_lines(record: MarkRecord) -> list[str]:

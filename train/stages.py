@@ -1,6 +1,8 @@
 """Which parts of the model learn in which stage: one table, and the freeze map that a run prints.
 
 LLaVA-1.5 trains in two stages (arXiv 2310.03744, section 3): the projector alone, then the projector with the decoder.
+DocOwl 1.5 and DocOwl2 (arXiv 2403.12895, 2409.03420) begin with structure learning, in which all but the decoder's own
+weights learn: `structure` here. A part that a model does not have is left out.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 
 STAGES: dict[str, frozenset[str]] = {
     "align": frozenset({"multi_modal_projector", "compressor"}),
-    "finetune": frozenset({"multi_modal_projector", "compressor", "language_model"}),
-    "full": frozenset({"vision_tower", "multi_modal_projector", "compressor", "language_model"}),
+    "structure": frozenset({"vision_tower", "multi_modal_projector", "compressor", "vision_twins"}),
+    "finetune": frozenset({"multi_modal_projector", "compressor", "vision_twins", "language_model"}),
+    "full": frozenset({"vision_tower", "multi_modal_projector", "compressor", "vision_twins", "language_model"}),
 }
 
 

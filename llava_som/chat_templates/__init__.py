@@ -1,6 +1,7 @@
 """Chat templates with `{% generation %}` markers: training labels come from them, never from splitting text.
 
-`vicuna` is LLaVA-1.5's conversation, `chatml` that of Qwen and SmolLM2, `llama3` that of Llama 3.
+`vicuna` is LLaVA-1.5's conversation, `chatml` that of Qwen and SmolLM2, `llama3` that of Llama 3, `docowl` that of
+mPLUG-DocOwl.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from llava_som.registry import closest_match_message
 _FOLDER = Path(__file__).parent
 
 # The token that ends an assistant turn; None stands for the tokenizer's own end-of-sequence token.
-END_OF_TURN = {"vicuna": None, "chatml": "<|im_end|>", "llama3": "<|eot_id|>"}
+END_OF_TURN = {"vicuna": None, "docowl": None, "chatml": "<|im_end|>", "llama3": "<|eot_id|>"}
 
 
 def load_chat_template(name: str) -> str:

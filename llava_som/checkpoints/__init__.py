@@ -1,4 +1,4 @@
-"""Checkpoints in and out: ours, llava-hf's and the original LLaVA-1.5's are read; ours and plain `llava` are written.
+"""Checkpoints in and out: ours, llava-hf's, the original LLaVA-1.5's and DocOwl's are read, ours and `llava` written.
 
 What a folder holds is decided by its config.json, never by its name. A weight that is missing or left over is an
 error that lists it.
@@ -13,18 +13,20 @@ import torch
 from transformers import PreTrainedConfig
 
 from llava_som.auto import LlavaSomForConditionalGeneration, LlavaSomProcessor
+from llava_som.checkpoints.docowl import docowl_format, load_docowl
+from llava_som.checkpoints.docowl_names import rename_docowl
 from llava_som.checkpoints.llava_1_5 import load_llava_1_5
 from llava_som.checkpoints.llava_hf import export_llava, load_llava_hf
 from llava_som.checkpoints.weights import Loaded, load_complete
 from llava_som.registry import closest_match_message
 
-__all__ = ["checkpoint_format", "convert_checkpoint", "export_llava", "load_checkpoint", "named_dtype"]
+__all__ = ["checkpoint_format", "convert_checkpoint", "export_llava", "load_checkpoint", "named_dtype", "rename_docowl"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def checkpoint_format(config: dict[str, Any]) -> str:
-    """`llava_som`, `llava_hf` or `llava_1.5`, from the content of a config.json.
+    """`llava_som`, `llava_hf`, `llava_1.5`, `docowl_1.5` or `docowl_2`, from the content of a config.json.
 
     Raises:
         ValueError: none of them.
@@ -35,9 +37,12 @@ def checkpoint_format(config: dict[str, Any]) -> str:
         return "llava_1.5"
     if config.get("model_type") == "llava" and "text_config" in config:
         return "llava_hf"
+    if (docowl := docowl_format(config)) is not None:
+        return docowl
     raise ValueError(
         f"config.json says model_type={config.get('model_type')!r}, which is none of: llava_som (ours), llava with a "
-        "text_config (llava-hf), or a config with mm_vision_tower (the original LLaVA-1.5)."
+        "text_config (llava-hf), a config with mm_vision_tower (the original LLaVA-1.5), or mplug_docowl with a "
+        "visual_config.visual_hreducer (DocOwl 1.5 and DocOwl2)."
     )
 
 
@@ -55,7 +60,7 @@ def load_checkpoint(
     vision_tower: str | Path | None = None,
     pruning: str | dict[str, Any] | None = None,
 ) -> Loaded:
-    """Model (in eval mode) and processor from a folder or hub name, whichever of the three formats it has.
+    """Model (in eval mode) and processor from a folder or hub name, whichever of the formats above it has.
 
     Args:
         path: checkpoint folder or hub name.
@@ -90,6 +95,8 @@ def _load(
             return model, LlavaSomProcessor.from_pretrained(path)
         case "llava_hf":
             return load_llava_hf(path, options)
+        case "docowl_1.5" | "docowl_2":
+            return load_docowl(path, config, options)
         case _:
             return load_llava_1_5(path, config, options, vision_tower)
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, LlamaConfig, PreTrainedTokenizerBase
 
 from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, LlavaSomProcessor
-from llava_som.checkpoints.weights import Loaded, load_exactly
+from llava_som.checkpoints.weights import Loaded, load_exactly, local_folder, read_weights
 from llava_som.vocabulary import add_image_token, fit_embeddings
 
 # Fields that say how the checkpoint was written, not what its decoder is.
@@ -40,7 +39,7 @@ def load_llava_1_5(
     folder = local_folder(path)
     tower = _vision_tower_name(folder, config["mm_vision_tower"], vision_tower)
     model = LlavaSomForConditionalGeneration._from_config(_our_config(config, tower, options["dtype"]), **options)
-    weights = dict(_our_names(_read_weights(folder), config.get("mm_projector_type", "linear")))
+    weights = dict(_our_names(read_weights(folder, "mm_projector.bin"), config.get("mm_projector_type", "linear")))
     if not any(name.startswith("vision_tower.") for name in weights):  # frozen in training, so often not saved
         pretrained = AutoModel.from_pretrained(tower, config=model.config.vision_config, dtype=options["dtype"])
         weights |= {f"vision_tower.{name}": value for name, value in pretrained.state_dict().items()}
@@ -91,34 +90,11 @@ def _refuse_other_llavas(path: str | Path, config: dict[str, Any]) -> None:
         raise ValueError(f"{path}: is not LLaVA-1.5, because of: {'; '.join(obstacles)}. Is there a llava-hf version?")
 
 
-def local_folder(path: str | Path) -> Path:
-    """The folder itself, or the local copy of a hub repository."""
-    if Path(path).is_dir():
-        return Path(path)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(str(path), allow_patterns=["*.json", "*.model", "*.safetensors", "*.bin"]))
-
-
 def _vision_tower_name(path: Path, named: str, override: str | Path | None) -> str:
     if override is not None:
         return str(override)
     beside = path / named
     return str(beside) if beside.is_dir() else named
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """All weight files of a folder; `.bin` files are read with torch's restricted unpickler."""
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    extra = folder / "mm_projector.bin"
-    if extra.exists():
-        files.append(extra)
-    if not files:
-        raise ValueError(f"{folder}: has neither *.safetensors nor pytorch_model*.bin files.")
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        weights |= load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    return weights
 
 
 def _our_names(state: dict[str, Tensor], projector: str) -> Iterable[tuple[str, Tensor]]:

@@ -94,6 +94,9 @@ def _their_config(config: LlavaSomConfig) -> Any:
         obstacles.append(f"vision encoder {vision.model_type!r}")
     if config.num_prefix_tokens > 1 and not config.keep_prefix_tokens:
         obstacles.append(f"{config.num_prefix_tokens} dropped prefix tokens (plain llava drops exactly one or none)")
+    for field in ("tiling", "pruning", "vision_final_norm", "modality_adaptive"):
+        if getattr(config, field):
+            obstacles.append(f"{field}={getattr(config, field)}")
     for field in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
         if getattr(text, field, None):
             obstacles.append(f"a decoder that scales its logits ({field}={getattr(text, field)})")

@@ -7,12 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from llava_som.auto import LlavaSomForConditionalGeneration, LlavaSomProcessor
 
 Loaded = tuple[LlavaSomForConditionalGeneration, LlavaSomProcessor]
+
+
+def local_folder(path: str | Path) -> Path:
+    """The folder itself, or the local copy of a hub repository."""
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(path), allow_patterns=["*.json", "*.model", "*.safetensors", "*.bin"]))
+
+
+def read_weights(folder: Path, *optional: str) -> dict[str, Tensor]:
+    """The weights in a folder's files, and in those of `optional` that it has.
+
+    `.bin` files are read with torch's restricted unpickler.
+
+    Raises:
+        ValueError: no such file.
+    """
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    files += [folder / name for name in optional if (folder / name).exists()]
+    if not files:
+        raise ValueError(f"{folder}: has neither *.safetensors nor pytorch_model*.bin files.")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        weights |= load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    return weights
 
 
 def load_complete(model_class: type[PreTrainedModel], path: str | Path, options: dict[str, Any]) -> Any:

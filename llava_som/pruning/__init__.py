@@ -18,5 +18,7 @@ def build_pruner(given: dict[str, Any] | None) -> Pruner | None:
 
     if given is None:
         return None
+    if "type" not in given:
+        raise ValueError(f"pruning={given!r} has no type. Name a pruner: {', '.join(PRUNERS.names())}.")
     options = {key: value for key, value in given.items() if key != "type"}
     return parse_options(PRUNERS.get(given["type"]), options)

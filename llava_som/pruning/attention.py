@@ -6,47 +6,81 @@ projections' outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 _NAMES = (("q_proj", "k_proj"), ("query", "key"))  # CLIP, SigLIP, DINOv3; ViT, DINOv2
 
+PageQuery = Literal["cls", "mean_patch"]
+HeadReduction = Literal["mean", "max"]
+
 
 @dataclass
 class QueriesAndKeys:
-    """Of one block, over prefix and patch tokens.
+    """Of one block: the queries of the page as a whole, and all keys.
 
     Attributes:
         num_prefix: tokens before the patches; the first is the class token.
         heads: attention heads.
-        queries: `[N, prefix + T, C]`.
-        keys: `[N, prefix + T, C]`.
+        keys: of prefix and patch tokens, `[N, prefix + T, C]`.
+        mean_query: mean query of the patches, `[N, C]`.
+        class_query: query of the class token, `[N, C]`; None where there is none.
     """
 
     num_prefix: int
     heads: int
-    queries: Tensor = field(default_factory=lambda: torch.empty(0))
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
+    mean_query: Tensor = field(default_factory=lambda: torch.empty(0))
+    class_query: Tensor | None = None
+
+    def take_queries(self, queries: Tensor) -> None:
+        """What is needed of `[N, prefix + T, C]`; copied, as a view would hold all of them in memory."""
+        self.class_query = queries[:, 0].clone() if self.num_prefix else None
+        self.mean_query = queries[:, self.num_prefix :].mean(dim=1)
+
+    def take_keys(self, keys: Tensor) -> None:
+        """`[N, prefix + T, C]`."""
+        self.keys = keys
 
     def patch_keys(self) -> Tensor:
         """Keys of the patches, `[N, T, C]`."""
         return self.keys[:, self.num_prefix :]
 
-    def attention_of_page(self) -> Tensor:
-        """How the page as a whole attends to its patches, mean over heads, `[N, T]`, summing to 1.
+    def head_mean_keys(self) -> Tensor:
+        """Keys of the patches, averaged over the heads, `[N, T, C / heads]`."""
+        return self.patch_keys().unflatten(-1, (self.heads, -1)).mean(dim=2)
 
-        The page's query is that of the class token; the mean query of the patches where there is none.
+    def attention_of_page(
+        self, query: PageQuery = "cls", head_reduce: HeadReduction = "mean", single_head: bool = False
+    ) -> Tensor:
+        """The weight of each patch when the page as a whole attends, float32 `[N, T]`.
+
+        As the block computes it, over prefix and patches: what is missing to 1 went to the prefix.
+
+        Args:
+            query: whose attention: that of the class token, or the mean query of the patches. An encoder without a
+                class token always has the second.
+            head_reduce: over the heads; their sum ranks patches as their mean does.
+            single_head: take the full width as one head (PruMerge).
         """
-        query = self.queries[:, 0] if self.num_prefix else self.queries.mean(dim=1)
-        query_NHd = query.unflatten(-1, (self.heads, -1)).float()
-        keys_NTHd = self.patch_keys().unflatten(-1, (self.heads, -1)).float()
-        logits = torch.einsum("nhd,nthd->nht", query_NHd, keys_NTHd) * query_NHd.shape[-1] ** -0.5
-        return logits.softmax(dim=-1).mean(dim=1)
+        taken = self.mean_query if query == "mean_patch" or self.class_query is None else self.class_query
+        heads = 1 if single_head else self.heads
+        query_NHd = taken.float().unflatten(-1, (heads, -1))
+        keys_NSHd = self.keys.float().unflatten(-1, (heads, -1))
+        logits_NHS = torch.einsum("nhd,nshd->nhs", query_NHd, keys_NSHd) * query_NHd.shape[-1] ** -0.5
+        weights_NHT = logits_NHS.softmax(dim=-1)[..., self.num_prefix :]
+        return weights_NHT.amax(dim=1) if head_reduce == "max" else weights_NHT.mean(dim=1)
+
+
+def outliers(attention_NU: Tensor, iqr_factor: float) -> Tensor:
+    """Weights above the upper fence of their tile, `Q3 + iqr_factor * (Q3 - Q1)`, bool `[N, U]`."""
+    low, high = attention_NU.float().quantile(attention_NU.new_tensor([0.25, 0.75]), dim=1)
+    return attention_NU > (high + iqr_factor * (high - low)).unsqueeze(1)
 
 
 @contextmanager
@@ -61,24 +95,19 @@ def captured_attention(tower: Any, layers: Sequence[int], num_prefix: int) -> It
         for layer in dict.fromkeys(layers):
             query, key = _projections(tower, layer)
             found = captured[layer] = QueriesAndKeys(num_prefix, tower.config.num_attention_heads)
-            hooks.enter_context(_removed_at_end(query.register_forward_hook(_storing(found, "queries"))))
-            hooks.enter_context(_removed_at_end(key.register_forward_hook(_storing(found, "keys"))))
+            hooks.enter_context(_after(query, found.take_queries))
+            hooks.enter_context(_after(key, found.take_keys))
         yield captured
 
 
 @contextmanager
-def _removed_at_end(handle: Any) -> Iterator[None]:
+def _after(module: nn.Module, take: Callable[[Tensor], None]) -> Iterator[None]:
+    """Within, `take` gets what the module returns."""
+    handle = module.register_forward_hook(lambda module, inputs, output: take(output.detach()))
     try:
         yield
     finally:
         handle.remove()
-
-
-def _storing(found: QueriesAndKeys, name: str) -> Any:
-    def store(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        setattr(found, name, output.detach())
-
-    return store
 
 
 def _projections(tower: Any, layer: int) -> tuple[nn.Module, nn.Module]:

@@ -40,9 +40,9 @@ class Units:
     count: int
     of_patch: Tensor
 
-    def mean(self, scores_NT: Tensor) -> Tensor:
-        """Mean over the patches of each unit: `[N, T]` to `[N, U]`."""
-        return self._reduce(scores_NT, "mean")
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the patches of each unit: `[N, T]` to `[N, U]`, or with further dimensions after these."""
+        return self._reduce(values, "mean")
 
     def largest(self, scores_NT: Tensor) -> Tensor:
         """Largest over the patches of each unit: `[N, T]` to `[N, U]`."""
@@ -52,12 +52,12 @@ class Units:
         """Whether it is so for all patches of a unit: bool `[N, T]` to `[N, U]`."""
         return self._reduce(is_so_NT.float(), "amin").bool()
 
-    def _reduce(self, values_NT: Tensor, how: str) -> Tensor:
+    def _reduce(self, values: Tensor, how: str) -> Tensor:
         if self.count == len(self.of_patch):  # a patch each, in order
-            return values_NT
-        empty = values_NT.new_zeros(len(values_NT), self.count)
-        unit = self.of_patch.expand_as(values_NT)
-        return empty.scatter_reduce(1, unit, values_NT, reduce=how, include_self=False)
+            return values
+        empty = values.new_zeros(len(values), self.count, *values.shape[2:])
+        unit = self.of_patch.view(1, -1, *[1] * (values.ndim - 2)).expand_as(values)
+        return empty.scatter_reduce(1, unit, values, reduce=how, include_self=False)
 
 
 @dataclass(frozen=True)
@@ -158,16 +158,31 @@ class BudgetPruner(TilePruner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.keep_ratio <= 1:
-            raise ValueError(f"keep_ratio={self.keep_ratio}: must be above 0 and at most 1 (1 keeps everything).")
+        check_share("keep_ratio", self.keep_ratio)
 
     def budget(self, count: int) -> int:
         """Tokens that stay of `count`: the share rounded up, at least `min_tokens`, at most all."""
-        return min(count, max(self.min_tokens, math.ceil(self.keep_ratio * count - 1e-9)))
+        return tokens_to_keep(self.keep_ratio, count, self.min_tokens)
 
     def highest(self, scores_NU: Tensor) -> Tensor:
         """The budget's number of highest scores of each tile, bool `[N, U]`."""
-        return keep_top(scores_NU, torch.full_like(scores_NU[:, 0], self.budget(scores_NU.shape[1]), dtype=torch.long))
+        return keep_top(scores_NU, self.budget(scores_NU.shape[1]))
+
+
+def check_share(name: str, share: float) -> None:
+    """A ValueError for a share that keeps nothing or more than everything."""
+    if not 0 < share <= 1:
+        raise ValueError(f"{name}={share}: must be above 0 and at most 1 (1 keeps everything).")
+
+
+def share_of(share: float, count: int) -> int:
+    """A share of `count`, rounded up; 0.1 of 30 is 3 in spite of floating point."""
+    return math.ceil(share * count - 1e-9)
+
+
+def tokens_to_keep(share: float, count: int, minimum: int) -> int:
+    """A share of `count`, at least the minimum, at most all."""
+    return min(count, max(minimum, share_of(share, count)))
 
 
 def placement_of(pruner: TilePruner, projector: type[Projector], compressor: str) -> str:
@@ -191,18 +206,18 @@ def placement_of(pruner: TilePruner, projector: type[Projector], compressor: str
     return placement
 
 
-def keep_top(scores_NU: Tensor, counts_N: Tensor) -> Tensor:
-    """The `counts_N` highest of each row, bool `[N, U]`; the first of equals."""
+def keep_top(scores_NU: Tensor, count: int | Tensor) -> Tensor:
+    """The `count` highest of each row, bool `[N, U]`; the first of equals. A tensor `[N]` counts for each row."""
     order = scores_NU.argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(1, order, places)
-    return rank < counts_N.view(-1, 1)
+    return rank < (count if isinstance(count, int) else count.view(-1, 1))
 
 
 def keep_at_least(keep_NU: Tensor, scores_NU: Tensor, minimum: int) -> Tensor:
     """`keep_NU`; rows that keep fewer than `minimum` also keep their highest others, up to that number."""
     ahead = torch.where(keep_NU, torch.inf, scores_NU.float())
-    return keep_NU | keep_top(ahead, torch.full_like(keep_NU[:, 0], minimum, dtype=torch.long))
+    return keep_NU | keep_top(ahead, minimum)
 
 
 @lru_cache(maxsize=4096)

@@ -91,6 +91,7 @@ def test_ranks_with_different_numbers_of_pages_and_tiles_do_not_hang_under_zero3
     """Rank 0 reads two pages a record, cut into up to four tiles and pruned; rank 1 one page, or text only."""
     parts = {"projector": {"type": "h_reducer", "eos": True}, "tiling": "grid_4", "chat_template": "chatml"}
     parts |= {"compressor": {"type": "doc_compressor", "heads": 4}, "pruning": {"type": "random", "min_tokens": 1}}
+    parts |= {"modality_adaptive": True}
     for part in tiny_model(**parts):
         part.save_pretrained(tmp_path / "start")
     records = []

@@ -34,7 +34,8 @@ def run(capsys, *words):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["synth", "--help"], ["train", "--help"], ["eval", "--help"], ["mix", "--help"]]
+    "words",
+    [["--help"], ["synth", "--help"], ["train", "--help"], ["eval", "--help"], ["mix", "--help"], ["show", "--help"]],
 )
 def test_help_imports_no_framework(words):
     heavy = ["torch", "transformers", "datasets", "lmms_eval", "cv2", "skimage", "deepspeed"]

@@ -13,6 +13,7 @@ TWO_TURNS = [
 ]
 TRAINED = {
     "vicuna": [" A red circle.</s>", " A blue square.</s>"],
+    "docowl": [" A red circle.</s>", " A blue square.</s>"],
     "chatml": ["A red circle.<|im_end|>", "A blue square.<|im_end|>"],
     "llama3": ["A red circle.<|eot_id|>", "A blue square.<|eot_id|>"],
 }
@@ -21,6 +22,7 @@ RENDERED = {
     "vicuna": "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
     f"detailed, and polite answers to the user's questions. USER: {IMAGE}\nWhat is 1? ASSISTANT: A red circle.</s>"
     "USER: And 2? ASSISTANT: A blue square.</s>",
+    "docowl": f"<s>USER: {IMAGE}What is 1? ASSISTANT: A red circle.</s>USER: And 2? ASSISTANT: A blue square.</s>",
     "chatml": f"<s><|im_start|>user\n{IMAGE}\nWhat is 1?<|im_end|>\n<|im_start|>assistant\nA red circle.<|im_end|>\n"
     "<|im_start|>user\nAnd 2?<|im_end|>\n<|im_start|>assistant\nA blue square.<|im_end|>\n",
     "llama3": f"<s><|start_header_id|>user<|end_header_id|>\n\n{IMAGE}\nWhat is 1?<|eot_id|>"

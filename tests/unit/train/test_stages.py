@@ -9,6 +9,7 @@ from train.stages import STAGES, apply_stage, freeze_map, quiet_frozen_parts, re
 
 FREEZE_MAP = {
     "align": {"vision_tower": False, "multi_modal_projector": True, "language_model": False},
+    "structure": {"vision_tower": True, "multi_modal_projector": True, "language_model": False},
     "finetune": {"vision_tower": False, "multi_modal_projector": True, "language_model": True},
     "full": {"vision_tower": True, "multi_modal_projector": True, "language_model": True},
 }
@@ -25,6 +26,16 @@ def test_freeze_map_of_each_stage(stage, vision):
     assert sum(row.parameters for row in rows) == sum(parameter.numel() for parameter in model.parameters())
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == FREEZE_MAP[stage][name.partition(".")[0]], name
+
+
+def test_structure_learning_trains_all_but_the_decoders_own_weights():
+    parts = {"tiling": "grid_4", "compressor": {"type": "doc_compressor", "heads": 4}}
+    model, _ = tiny_model(modality_adaptive=True, **parts)
+    trained = {"align": False, "structure": True, "finetune": True, "full": True}
+    for stage, twins in trained.items():
+        apply_stage(model, stage)
+        found = {row.module: row.trained for row in freeze_map(model)}
+        assert found == {**FREEZE_MAP[stage], "compressor": True, "vision_twins": twins}
 
 
 def test_the_printed_map_names_the_stage_the_parts_and_their_sizes():
