@@ -29,7 +29,17 @@ CORE = [
     "timm>=1.0.30",
 ]
 EXTRAS = {
-    "gen": ["scikit-image>=0.25", "pycocotools>=2.0.10", "openai>=3", "tenacity>=9", "ray[data]>=2.60"],
+    "gen": [
+        "scikit-image>=0.25",
+        "pycocotools>=2.0.10",
+        "openai>=3",
+        "tenacity>=9",
+        "ray[data]>=2.60",
+        "pypdfium2>=5",
+        "rapidocr>=3.10",
+        "onnxruntime>=1.20",
+        "matplotlib>=3.10",
+    ],
     "eval": [
         "lmms-eval>=0.7.3,<0.8",
         "filelock<4",  # lmms-eval 0.7.3 imports filelock._api

@@ -23,6 +23,7 @@ EXAMPLES = (
     "python -m data_gen source=coco images=val2017 annotations=panoptic_val2017.json out=som_qa recipe=[listing,qa]",
     "python -m data_gen scripts/recipes/data/scenes.yaml count=2000 untagged=true out=scenes",
     "python -m data_gen source=boxes images=screens annotations=elements preset=ui recipe=refer out=som_ui",
+    "python -m data_gen source=pdf images=papers recipe=document formats=docowl out=pages",
     "python -m data_gen source=sam images=photos annotator=openai_compatible model=gpt-4o out=som_sam dry_run=true",
 )
 
@@ -125,9 +126,8 @@ def describe_plug_ins(registry: Registry) -> str:
 
 def report(summary: dict, out: str) -> str:
     """What came out, in a few lines."""
-    lines = [
-        f"{summary['records']} records with {summary['marks']} marks from {summary['images']} images: {out}/data.json"
-    ]
+    made = f"{summary['marks']} marks from {summary['images']} images" if "marks" in summary else pages_made(summary)
+    lines = [f"{summary['records']} records with {made}: {out}/data.json"]
     lines += [f"  rejected, {reason}: {number}" for reason, number in summary["rejected_by_reason"].items()]
     if summary["rejected"]:
         lines.append(f"  each with its reason in {out}/rejects.jsonl; once that is mended, the same command goes on")
@@ -136,8 +136,18 @@ def report(summary: dict, out: str) -> str:
     return "\n".join([*lines, f"Look at it: llava-som show {out}   (or open {out}/index.html)"])
 
 
+def pages_made(summary: Mapping[str, Any]) -> str:
+    """What the records of a run over pages are about."""
+    return f"{summary['words']:,} words on {summary['images']} pages"
+
+
 def estimate_report(summary: dict) -> str:
     """What a dry run foresees, in a few lines."""
+    if "requests" not in summary:
+        return (
+            f"{summary['images']:,} pages or windows of pages. Of {summary['sampled']} that were read, "
+            f"{summary['unusable']} hold a page that cannot be used. Nobody is asked, and nothing was written."
+        )
     return (
         f"{summary['images']:,} images, {summary['requests']:,} requests: about {tokens_and_cost(summary)}.\n"
         f"Estimated from {summary['sampled']} images ({summary['unusable']} of them unusable); what an annotator has "

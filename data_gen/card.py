@@ -45,19 +45,16 @@ def dataset_card(run: Run, summary: Mapping[str, Any], writers: Sequence[Writer]
     identity = shareable(run.identity())
     told = shareable(run.annotator.describe())
     made_by = {"about the annotator": told} if told else {}
-    recipes = [recipe["name"] for recipe in identity["recipe"]]
+    of_kind = pages_card(identity, summary) if run.is_of_pages else marks_card(run, identity, summary)
     sections = [
-        "---\n" + as_yaml(front_matter(name, config.license, summary["records"], writers)) + "---",
+        "---\n" + as_yaml(front_matter(name, config.license, summary["records"], writers, of_kind.tags)) + "---",
         f"# {name}",
-        f"Images with numbered marks on their regions (Set-of-Mark) and {conversations(summary['records'])} about the "
-        f"marks, made by llava_som {llava_som.__version__}. Regions: `{identity['source']['name']}`; asked: "
-        f"{', '.join(f'`{recipe}`' for recipe in recipes)}; answered by: `{identity['annotator']['name']}`.",
-        *([_TWINS] if run.config.twins else []),
+        *of_kind.opening,
         "## Licences\n\n" + table({"data set": config.license, "images": config.image_license}),
-        "## Numbers\n\n" + table(numbers(summary)),
-        *([counted("Commonest names", summary["vocabulary"]["top"])] if summary["vocabulary"]["top"] else []),
+        "## Numbers\n\n" + table(of_kind.numbers),
+        *([counted("Commonest names", of_kind.names)] if of_kind.names else []),
         *([counted("Rejected, by reason", summary["rejected_by_reason"])] if summary["rejected"] else []),
-        "## Files\n\n" + table(files(writers, run.config.untagged or run.config.twins)),
+        "## Files\n\n" + table(of_kind.files | {f"`{writer.pattern}`": first_line(writer) for writer in writers}),
         "## Loading\n\n```python\n" + loading(name, writers) + "```",
         "## How it was made\n\n```yaml\n" + as_yaml(identity | made_by) + "```",
         "## Making it again\n\nSave this as `recipe.yaml` beside the files that it names and run "
@@ -67,7 +64,77 @@ def dataset_card(run: Run, summary: Mapping[str, Any], writers: Sequence[Writer]
     return "\n\n".join(sections) + "\n"
 
 
-def front_matter(name: str, license_text: str, records: int, writers: Sequence[Writer]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class OfKind:
+    """What a card says of marked images or of pages: opening paragraphs, numbers, files, tags, and commonest names."""
+
+    opening: list[str]
+    numbers: dict[str, Any]
+    files: dict[str, str]
+    tags: list[str]
+    names: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def marks_card(run: Run, identity: Mapping[str, Any], summary: Mapping[str, Any]) -> OfKind:
+    """Of marked images."""
+    first = (
+        f"Images with numbered marks on their regions (Set-of-Mark) and {conversations(summary['records'])} about the "
+        f"marks, made by llava_som {llava_som.__version__}. Regions: `{identity['source']['name']}`; asked: "
+        f"{asked(identity)}; answered by: `{identity['annotator']['name']}`."
+    )
+    return OfKind(
+        opening=[first, *([_TWINS] if run.config.twins else [])],
+        numbers=numbers(summary),
+        files=files(run.config.untagged or run.config.twins),
+        tags=["set-of-mark", "visual-grounding", "llava", "llava_som"],
+        names=summary["vocabulary"]["top"],
+    )
+
+
+def pages_card(identity: Mapping[str, Any], summary: Mapping[str, Any]) -> OfKind:
+    """Of pages."""
+    first = (
+        f"Pages and {conversations(summary['records'])} about what is written on them, made by llava_som "
+        f"{llava_som.__version__}. Pages: `{identity['source']['name']}`; asked: {asked(identity)}; answered by the "
+        "pages themselves. Boxes in the text are whole numbers from 0 to 999: thousandths of a page's width and height."
+    )
+    return OfKind(
+        opening=[first],
+        numbers={
+            "pages": summary["images"],
+            **{f"pages that are a {kind}": count for kind, count in summary["pages_by_kind"].items()},
+            "files": summary["files"],
+            "conversations": summary["records"],
+            **{f"conversations of `{task}`": count for task, count in summary["records_by_task"].items()},
+            "words on the pages": summary["words"],
+            "words a page": spread(summary["words_per_page"]),
+            "words an answer": spread(summary["words_per_answer"]),
+            "pages a conversation": spread(summary["images_per_record"]),
+            "rejected": summary["rejected"],
+        },
+        files={
+            "`data.json`": "the conversations in LLaVA's format",
+            "`images/`": "pages, each with its sidecar `.page.json`: every word with its box, in lines and blocks",
+            "`rejects.jsonl`": "what is not in the data, with reasons",
+            "`summary.json`": "the numbers above",
+        },
+        tags=["document-understanding", "ocr", "llava", "llava_som"],
+    )
+
+
+def asked(identity: Mapping[str, Any]) -> str:
+    """The recipes by name."""
+    return ", ".join(f"`{recipe['name']}`" for recipe in identity["recipe"])
+
+
+def first_line(plug_in: Any) -> str:
+    """What a plug-in says it is."""
+    return (type(plug_in).__doc__ or "").splitlines()[0]
+
+
+def front_matter(
+    name: str, license_text: str, records: int, writers: Sequence[Writer], tags: Sequence[str]
+) -> dict[str, Any]:
     """The YAML head of the card; a licence that is no identifier of the hub's kind is `other` with its text."""
     if license_text == NOT_STATED:
         licence = {"license": "unknown"}
@@ -75,13 +142,13 @@ def front_matter(name: str, license_text: str, records: int, writers: Sequence[W
         licence = {"license": license_text}
     else:
         licence = {"license": "other", "license_name": license_text}
-    paths = [f"{writer.folder}/{writer.pattern}" for writer in writers] or ["data.json"]
-    names = ["default", *(writer.folder for writer in writers[1:])]
+    paths = [writer.pattern for writer in writers] or ["data.json"]
+    names = ["default", *(PurePath(writer.path).stem for writer in writers[1:])]
     return {
         "pretty_name": name,
         **licence,
         "task_categories": ["image-text-to-text", "visual-question-answering"],
-        "tags": ["set-of-mark", "visual-grounding", "llava", "llava_som"],
+        "tags": list(tags),
         "size_categories": [next((size for limit, size in _SIZES.items() if records < limit), "n>10M")],
         "configs": [
             {"config_name": config, "data_files": [{"split": "train", "path": path}]}
@@ -118,7 +185,7 @@ def spread(distribution: Mapping[str, Any]) -> str:
     return "{min} to {max}, mean {mean}".format_map(distribution) if distribution else "none"
 
 
-def files(writers: Sequence[Writer], has_clean: bool) -> dict[str, str]:
+def files(has_clean: bool) -> dict[str, str]:
     """The data in the output folder, without the run's journal and the page that shows it."""
     return {
         "`data.json`": "the conversations in LLaVA's format",
@@ -127,13 +194,12 @@ def files(writers: Sequence[Writer], has_clean: bool) -> dict[str, str]:
         "`eval.jsonl`": "images with sidecars, for `llava-som eval tasks=som_listing`",
         "`rejects.jsonl`": "what is not in the data, with reasons and answers",
         "`summary.json`": "the numbers above, with histograms",
-        **{f"`{writer.folder}/`": (type(writer).__doc__ or "").splitlines()[0] for writer in writers},
     }
 
 
 def loading(name: str, writers: Sequence[Writer]) -> str:
     """Python that opens the data, from the folder above it."""
-    lines = [f"{writer.folder} = {writer.loading.replace('OUT', name)}\n" for writer in writers]
+    lines = [f"{PurePath(writer.path).stem} = {writer.loading.replace('OUT', name)}\n" for writer in writers]
     return _LOADING.format(out=name, datasets=", datasets" if writers else "") + "".join(lines)
 
 
@@ -142,7 +208,8 @@ def options(run: Run, identity: Mapping[str, Any]) -> dict[str, Any]:
 
     Plug-ins that share an option share its value. Where theirs differ, nobody gave one and each has its own default.
     """
-    plug_ins = [(run.source, identity["source"]), (run.annotator, identity["annotator"])]
+    plug_ins = [(run.source, identity["source"])]
+    plug_ins += [] if run.is_of_pages else [(run.annotator, identity["annotator"])]
     plug_ins += zip(run.recipes.values(), identity["recipe"], strict=True)
     stated: dict[str, list[Any]] = {}
     for plug_in, values in plug_ins:
@@ -154,8 +221,7 @@ def options(run: Run, identity: Mapping[str, Any]) -> dict[str, Any]:
     given = {
         "source": identity["source"]["name"],
         "recipe": [recipe["name"] for recipe in identity["recipe"]],
-        "annotator": identity["annotator"]["name"],
-        "preset": run.config.preset,
+        **({} if run.is_of_pages else {"annotator": identity["annotator"]["name"], "preset": run.config.preset}),
         "marks": run.config.marks,
         "count": getattr(run.source, "count", None),  # of a source that draws; a run may go on with more
         "limit": run.config.limit,

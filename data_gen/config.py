@@ -21,9 +21,9 @@ from data_gen.annotators.ground_truth import A_MODEL_CAN, GroundTruthAnnotator
 from data_gen.engines import ENGINES
 from data_gen.engines.base import Engine
 from data_gen.recipes import RECIPES
-from data_gen.recipes.base import Recipe
+from data_gen.recipes.base import AnyRecipe, PageRecipe
 from data_gen.sources import SOURCES
-from data_gen.sources.base import RegionSource
+from data_gen.sources.base import PageSource, Source
 from data_gen.writers import WRITERS
 from data_gen.writers.base import Writer
 from llava_som.config_file import option, parse_options
@@ -44,7 +44,7 @@ PLUG_INS: dict[str, Registry[Any]] = {
 class DataGenConfig:
     """Options of the run itself; those of its plug-ins are fields of the plug-ins."""
 
-    source: str = option(help="where regions come from; its options are listed below")
+    source: str = option(help="where regions or pages come from; its options are listed below")
     out: Path = option(help="folder to write; a folder of the same run is resumed")
     recipe: tuple[str, ...] = option(("listing",), help="what is asked; several: recipe=[listing,qa,refer]")
     annotator: str = option("ground_truth", help="who answers")
@@ -55,7 +55,9 @@ class DataGenConfig:
         "preset=NAME chooses a whole one",
     )
     seed: int = option(0, help="the same seed gives the same bytes")
-    limit: int | None = option(None, help="only the first N images; raise it later to extend the run")
+    limit: int | None = option(
+        None, help="only the first N images (of source=pdf: windows of pages); raise it later to extend the run"
+    )
     engine: str = option("processes", help="what carries the work: one machine's processes, or a Ray cluster")
     workers: int = option(1, help="processes (or Ray actors) that mark images; the output does not depend on it")
     untagged: bool = option(False, help="also write each image without marks, as clean/<id>")
@@ -88,12 +90,17 @@ class Run:
     """A checked run: its options and its plug-ins, built."""
 
     config: DataGenConfig
-    source: RegionSource
-    recipes: Mapping[str, Recipe]
+    source: Source
+    recipes: Mapping[str, AnyRecipe]
     annotator: Annotator
     engine: Engine
     preset: Preset
     writers: tuple[Writer, ...]
+
+    @property
+    def is_of_pages(self) -> bool:
+        """Whether the source gives pages, which are written as they are, and not images to be marked."""
+        return isinstance(self.source, PageSource)
 
     @property
     def suffix(self) -> str:
@@ -103,22 +110,26 @@ class Run:
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """Where the regions come from, for the sidecars."""
+        """Where the regions or pages come from, for the sidecars."""
         return described(self.config.source, self.source)
 
     def identity(self) -> dict[str, Any]:
         """What decides the content of the output, as JSON values; a folder is resumed only by the same identity."""
-        kept = {key: getattr(self.config, key) for key in IDENTIFYING}
+        asked = [described(name, recipe) | recipe.describe() for name, recipe in self.recipes.items()]
+        made = {"source": self.origin, "recipe": asked}
+        if self.is_of_pages:
+            return made | {key: getattr(self.config, key) for key in IDENTIFYING if key not in OF_MARKS}
         return {
-            "source": self.origin,
-            "recipe": [described(name, recipe) | recipe.describe() for name, recipe in self.recipes.items()],
+            **made,
             "annotator": described(self.config.annotator, self.annotator),
             "preset": as_json(dataclasses.asdict(self.preset)),
-            **kept,
+            **{key: getattr(self.config, key) for key in IDENTIFYING},
         }
 
 
 IDENTIFYING = ("seed", "untagged", "twins", "image_format", "near_duplicates")
+OF_MARKS = ("preset", "marks", "annotator", "untagged", "twins", "near_duplicates")
+"""Options that a run over pages has no use for: pages are written as they are, and hold the answers themselves."""
 
 
 def described(name: str, plug_in: Any) -> dict[str, Any]:
@@ -185,8 +196,37 @@ def plan_run(options: Mapping[str, Any]) -> Run:
         preset=changed_preset(config.preset, config.marks),
         writers=tuple(build(writer_class, options) for writer_class in writer_classes),
     )
-    refuse_what_cannot_work(run)
+    refuse_pages_with_marks(run, options)
+    if not run.is_of_pages:
+        refuse_what_cannot_work(run)
     return run
+
+
+def refuse_pages_with_marks(run: Run, options: Mapping[str, Any]) -> None:
+    """A ValueError where a recipe does not go with the source, or an option speaks of marks that pages do not have."""
+    source = run.config.source
+    fitting = [name for name in RECIPES.names() if issubclass(RECIPES.get(name), PageRecipe) == run.is_of_pages]
+    for name, recipe in run.recipes.items():
+        if isinstance(recipe, PageRecipe) == run.is_of_pages:
+            continue
+        able = [other for other in SOURCES.names() if issubclass(SOURCES.get(other), PageSource) != run.is_of_pages]
+        given, needed = ("pages", "marked regions") if run.is_of_pages else ("marked regions", "pages")
+        raise ValueError(
+            f"recipe={name} needs {needed}, and source={source} gives {given}. Use recipe={' or '.join(fitting)}; "
+            f"or source={', '.join(able)}."
+        )
+    for name, writer in zip(run.config.formats, run.writers, strict=True):
+        if run.is_of_pages and not writer.takes_pages:
+            raise ValueError(
+                f"formats=[{name}]: stores a sample as one marked image, and those of source={source} may have several "
+                "pages. data.json is always written; formats=[docowl] takes pages too."
+            )
+    for key in OF_MARKS if run.is_of_pages else ():
+        if options.get(key) not in (None, False, {}) and (key != "annotator" or options[key] != "ground_truth"):
+            raise ValueError(
+                f"{key}={options[key]}: source={source} gives pages, which are written without marks and hold the "
+                f"answers themselves. Leave {key}= out."
+            )
 
 
 def refuse_what_cannot_work(run: Run) -> None:
@@ -200,12 +240,12 @@ def refuse_what_cannot_work(run: Run) -> None:
     source, annotator = run.config.source, run.config.annotator
     for name, recipe in run.recipes.items():
         if recipe.needs == "traces" and not run.source.has_traces:
-            able = ", ".join(other for other in SOURCES.names() if SOURCES.get(other).has_traces)
+            able = ", ".join(other for other in SOURCES.names() if getattr(SOURCES.get(other), "has_traces", False))
             raise ValueError(
                 f"recipe={name} tells where marks will go, which source={source} does not know. Use source={able}."
             )
         if recipe.needs == "names" and not run.source.has_names and isinstance(run.annotator, GroundTruthAnnotator):
-            able = ", ".join(other for other in SOURCES.names() if SOURCES.get(other).has_names)
+            able = ", ".join(other for other in SOURCES.names() if getattr(SOURCES.get(other), "has_names", False))
             raise ValueError(
                 f"recipe={name} needs names for annotator={annotator}, and source={source} has none: "
                 f"{A_MODEL_CAN}; or use source={able}."

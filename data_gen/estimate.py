@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_gen.config import Run
+from data_gen.documents.stage import read_page
 from data_gen.requests import EncodedImage, Request, Tagged
 from data_gen.sources.base import ImageRef
 from data_gen.stages import mark, open_conversation, reject_image
@@ -22,7 +23,8 @@ def estimate(run: Run, refs: Sequence[ImageRef]) -> dict[str, Any]:
 
     Returns:
         {"images", "sampled", "unusable" (of those sampled), "requests", "prompt_tokens", "completion_tokens", "cost"};
-        the last four for all images, cost in the unit of the annotator's prices.
+        the last four for all images, cost in the unit of the annotator's prices. Of pages the first three: they ask
+        nobody, so there is nothing to pay.
     """
     count = min(SAMPLE, len(refs))
     totals, unusable = Counter[str](), 0
@@ -36,14 +38,21 @@ def estimate(run: Run, refs: Sequence[ImageRef]) -> dict[str, Any]:
         totals["requests"] += len(requests)
         for request in requests:
             totals.update(run.annotator.estimate(request))
+    looked_at = {"images": len(refs), "sampled": count, "unusable": unusable}
+    if run.is_of_pages:
+        return looked_at
     scale = len(refs) / count if count else 0
     keys = ("requests", "prompt_tokens", "completion_tokens", "cost")
     expected = {key: round(totals[key] * scale, 2 if key == "cost" else None) for key in keys}
-    return {"images": len(refs), "sampled": count, "unusable": unusable, **expected}
+    return looked_at | expected
 
 
 def first_requests(run: Run, ref: ImageRef) -> Iterator[Request]:
-    """What each recipe would ask about an image; a ValueError when there is nothing to ask about."""
+    """What each recipe would ask about an image; a ValueError when there is nothing to ask about. Pages ask nobody."""
+    if run.is_of_pages:
+        for index in range(len(run.source.page_ids(ref))):
+            read_page(run, ref, index)
+        return
     _, marked = mark(run, ref)
     tagged = Tagged(ref.id, EncodedImage.of(marked.image, run.suffix), marked.record)
     for recipe in run.recipes:

@@ -26,7 +26,7 @@ from data_gen.estimate import estimate
 from data_gen.journal import JOURNAL, Entry, Journal
 from data_gen.lock import sole_writer
 from data_gen.requests import Rejected
-from data_gen.sources.base import FileSource, ImageRef, RegionSource
+from data_gen.sources.base import FileBacked, ImageRef, Source
 from data_gen.stages import Fingerprint, empty_entry, file_of, reject
 from data_gen.writers import WRITERS
 from data_gen.writers.lists import write_lists
@@ -35,6 +35,7 @@ from llava_som.viewer.static import write_page
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 60
+MADE = ("image", "sidecar", "clean_image")  # keys of an entry, or of a page in it, that name a file we wrote
 OUTPUTS = ("images", "clean", "data.json", "eval.jsonl", "rejects.jsonl", "summary.json", "index.html", "README.md")
 
 
@@ -70,7 +71,7 @@ def finish(run: Run, refs: Sequence[ImageRef], show_progress: bool) -> dict[str,
     if before := len(refs) - len(todo) - len(repeated):
         logger.info("%d of %d images were finished before; going on with the rest.", before, len(refs))
     with closing(run.engine.entries(run, todo)) as made:
-        for entry in with_progress(made, len(todo), "marking", show_progress):
+        for entry in with_progress(made, len(todo), "reading" if run.is_of_pages else "marking", show_progress):
             journal.append(entry)
     if others := len(journal.entries.keys() - {ref.id for ref in refs}):
         told = "%d images of earlier runs are not among the %d of this one: they stay in %s, but not in the lists."
@@ -88,7 +89,7 @@ def refuse_foreign_files(out: Path) -> None:
         raise ValueError(f"out={out}: is a file. Name a folder, or one that is not there yet.")
     if (out / JOURNAL).exists():
         return
-    for name in (*OUTPUTS, *(WRITERS.get(writer).folder for writer in WRITERS.names())):
+    for name in (*OUTPUTS, *(WRITERS.get(writer).path for writer in WRITERS.names())):
         if (out / name).exists():
             raise ValueError(f"{out / name}: is there already, and not from a run of this tool. Choose another out=.")
 
@@ -108,17 +109,18 @@ def is_finished(run: Run, ref: ImageRef, entry: Entry | None) -> bool:
     """Whether an earlier run made this record. What was rejected is tried again: the cause may have been mended."""
     if entry is None or entry["rejects"] or entry["file"] != file_of(ref):
         return False
-    made = [run.config.out / entry[key] for key in ("image", "sidecar", "clean_image") if key in entry]
+    files = [place[key] for place in (entry, *entry.get("pages", ())) for key in MADE if key in place]
+    made = [run.config.out / file for file in files]
     return are_current(made, run.source, ref)
 
 
-def are_current(made: Sequence[Path], source: RegionSource, ref: ImageRef) -> bool:
+def are_current(made: Sequence[Path], source: Source, ref: ImageRef) -> bool:
     """Whether the files made of an image are there, and none older than the image or an annotation file of its own.
 
     This is the rule of `make`: an image that was replaced is marked again; one that an older file replaced is not.
     """
     used = [part for part in ref.annotations if isinstance(part, Path)]
-    if isinstance(source, FileSource) and ref.path is not None:
+    if isinstance(source, FileBacked) and ref.path is not None:
         used.append(source.root / ref.path)
     return max(map(written_at, used), default=0) <= min(map(written_at, made)) > 0
 

@@ -130,6 +130,23 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class PageSample:
+    """A training conversation about pages.
+
+    Attributes:
+        id: of the sample.
+        task: what is asked, in a word.
+        pages: ids of the pages in the order of the `<image>`s.
+        turns: the conversation.
+    """
+
+    id: str
+    task: str
+    pages: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
 class Tagged:
     """A tagged image as recipes see it: its id, the picture with its marks, and the sidecar."""
 

@@ -1,5 +1,7 @@
 """The two stages of a run, each a function from a batch of records to a batch of records: mark images, then annotate.
 
+A run over pages has a single stage of its own (data_gen.documents.stage).
+
 A stage knows nothing of processes, threads or clusters; an engine (data_gen.engines) carries it there. What is wrong
 with one image becomes a reject of that image. What is wrong with the machine (a full disk, a missing checkpoint, a
 wrong key) is an OSError, ImportError or ValueError of the annotator, and stops the run.
@@ -59,7 +61,7 @@ class MarkImages:
     def _write(self, ref: ImageRef) -> Entry:
         run, out = self.run, self.run.config.out
         image, marked = mark(run, ref)
-        name = output_name(ref, run.suffix)
+        name = output_name(ref.id, run.suffix)
         save_marked(marked, out / "images", name)
         written: Entry = {"image": f"images/{name}"}
         written["sidecar"] = sidecar_path(Path(written["image"])).as_posix()
@@ -152,7 +154,11 @@ class Annotate:
 
 
 def marking_stage(run: Run) -> Stage:
-    """What is done where images are marked: with an annotator that is free to have, annotating too."""
+    """What is done where images are marked: with an annotator that is free to have, annotating too; pages at once."""
+    if run.is_of_pages:
+        from data_gen.documents.stage import MakePages
+
+        return MakePages(run)
     return MarkImages(run) if run.annotator.is_shared else Chain((MarkImages(run), Annotate(run)))
 
 
@@ -218,10 +224,14 @@ def _advance(conversation: Conversation, told: Answer | Rejected | None, outcome
     return None
 
 
-def llava_sample(sample_id: str, image: str, recipe: str, turns: Sequence[Turn]) -> dict[str, Any]:
-    """A conversation in LLaVA's JSON format; `image` is relative to the folder of data.json."""
+def llava_sample(
+    sample_id: str, image: str | Sequence[str], recipe: str, turns: Sequence[Turn], task: str | None = None
+) -> dict[str, Any]:
+    """A conversation in LLaVA's JSON format; `image`, or a list of several, is relative to the folder of data.json."""
+    images = image if isinstance(image, str) or len(image) > 1 else image[0]
+    named = {"recipe": recipe} if task is None else {"recipe": recipe, "task": task}
     conversations = [{"from": turn.speaker, "value": turn.text} for turn in turns]
-    return {"id": sample_id, "image": image, "recipe": recipe, "conversations": conversations}
+    return {"id": sample_id, "image": images, **named, "conversations": conversations}
 
 
 def file_of(ref: ImageRef) -> str:
@@ -234,15 +244,15 @@ def empty_entry(ref: ImageRef) -> Entry:
     return {"id": ref.id, "file": file_of(ref), "samples": [], "rejects": []}
 
 
-def output_name(ref: ImageRef, suffix: str) -> str:
-    """What is written for an image, relative to the folder it goes to; two images never share it.
+def output_name(image_id: str, suffix: str) -> str:
+    """What is written for an image or page, relative to the folder it goes to; two of them never share it.
 
     Raises:
         ImageError: the id climbs ("a/../b"), so it may name another image's file.
     """
-    if ".." in PurePosixPath(ref.id).parts:
-        raise ImageError(f"{ref.id}: holds '..'. Name the image by its path below the image root.")
-    return f"{ref.id}{suffix}"
+    if ".." in PurePosixPath(image_id).parts:
+        raise ImageError(f"{image_id}: holds '..'. Name the image by its path below the image root.")
+    return f"{image_id}{suffix}"
 
 
 def reject_image(ref: ImageRef, error: Exception) -> dict[str, Any]:

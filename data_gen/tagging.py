@@ -19,7 +19,7 @@ from data_gen.journal import JOURNAL, Entry
 from data_gen.lock import sole_writer
 from data_gen.pipeline import are_current, with_progress
 from data_gen.sources import SOURCES
-from data_gen.sources.base import FileSource, ImageRef
+from data_gen.sources.base import FileSource, ImageRef, PageSource
 from data_gen.stages import empty_entry, output_name, reject_image, tag_image
 from data_gen.writers.files import save_json_lines, save_marked
 from data_gen.writers.lists import reject_rows
@@ -97,9 +97,8 @@ def file_source(name: str, images: Path, options: Mapping[str, Any]) -> FileSour
     """The source `name` for these images; it has to be one that reads image files. Options of tagging may be left."""
     source_class = SOURCES.get(name)
     if not issubclass(source_class, FileSource):
-        raise ValueError(
-            f"source={name} makes its own images, there is nothing to tag. Use `llava-som synth source={name}`."
-        )
+        nothing = "gives pages, which" if issubclass(source_class, PageSource) else "makes its own images, which"
+        raise ValueError(f"source={name} {nothing} are not for tagging. Use `llava-som synth source={name}`.")
     known = (field_names(source_class) - {"images"}) | field_names(TagConfig)
     refuse_unknown(options, known, f"option of source={name}")
     return build(source_class, {**options, "images": images})
@@ -146,7 +145,7 @@ class Tagger:
                 )
             return self.out
         suffix = ".png" if ref.path is not None and ref.path.suffix.lower() == ".png" else ".jpg"
-        return resolve_inside(output_name(ref, suffix), self.out)
+        return resolve_inside(output_name(ref.id, suffix), self.out)
 
     def is_marked(self, ref: ImageRef) -> bool:
         """Whether an earlier run wrote this image with the same source and options, preset and seed."""

@@ -1,21 +1,33 @@
-"""The contract of a recipe: what is asked about a tagged image, and which turns the answers become."""
+"""The contracts of recipes: what is asked about a tagged image, or about pages, and which turns the answers become."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from data_gen.requests import Conversation, Tagged
+    from data_gen.requests import Conversation, PageSample, Tagged
+    from llava_som.data.page_record import PageRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(ABC):
-    """Turns a tagged image into a conversation. Subclasses add options as fields."""
+class AnyRecipe(ABC):  # noqa: B024  (each kind has its own abstract method)
+    """What both kinds of recipe have. Options are fields."""
 
     transient_fields: ClassVar[frozenset[str]] = frozenset()  # options that do not decide what is written
+
+    def describe(self) -> dict[str, Any]:
+        """What the dataset card says about this recipe besides its name and options: a hash of its wording."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(AnyRecipe):
+    """Turns a tagged image into a conversation. Subclasses add options as fields."""
+
     needs: ClassVar[Literal["names", "traces"] | None] = None  # of a source; names only for the annotation's own answer
 
     @abstractmethod
@@ -33,6 +45,16 @@ class Recipe(ABC):
                 The annotator's own rejection is raised at the `yield`, and need not be caught.
         """
 
-    def describe(self) -> dict[str, Any]:
-        """What the dataset card says about this recipe besides its name and options: a hash of its wording."""
-        return {}
+
+@dataclass(frozen=True, kw_only=True)
+class PageRecipe(AnyRecipe):
+    """Turns pages whose text is known into conversations; the pages answer, so there is nobody to ask."""
+
+    @abstractmethod
+    def samples(self, pages: Mapping[str, PageRecord], chance: Callable[[str], Random]) -> Iterator[PageSample]:
+        """The conversations about single pages, and about several of them.
+
+        Args:
+            pages: by id, in the order of their document; those that belong together.
+            chance: the generator that decides about a sample, by the sample's id: the only source of chance.
+        """

@@ -1,4 +1,4 @@
-"""Where regions come from. A source is one file here: a RegionSource dataclass whose fields are its options."""
+"""Where regions or pages come from. A source is one file here: a dataclass whose fields are its options."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import TYPE_CHECKING
 from llava_som.registry import Registry
 
 if TYPE_CHECKING:
-    from data_gen.sources.base import RegionSource
+    from data_gen.sources.base import Source
 
-SOURCES: Registry[type[RegionSource]] = Registry("source", package="data_gen.sources")
+SOURCES: Registry[type[Source]] = Registry("source", package="data_gen.sources")

@@ -1,4 +1,4 @@
-"""The contract of a region source: list the images it knows, load one, say which regions it has.
+"""The contract of a source: list what it has, and give for an image its regions, or for a document its pages.
 
 A source is a frozen dataclass, so that it travels to worker processes; what it read from an annotation file travels in
 the `ImageRef`s, so that no worker reads that file again.
@@ -20,6 +20,7 @@ from llava_som.images import IMAGE_SUFFIXES, ImageError, list_images, open_image
 if TYPE_CHECKING:
     from PIL import Image
 
+    from llava_som.data.page_record import Block, PageKind
     from llava_som.marks.region import Region
 
 FARTHEST = 1e6  # pixels; larger coordinates, infinity and NaN are damage
@@ -28,7 +29,7 @@ UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)  #
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One image of a source.
+    """One image of a source, or some pages of a document that belong together.
 
     Attributes:
         id: unique in the source; names the output files, so "a/b" becomes a subfolder.
@@ -42,27 +43,39 @@ class ImageRef:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionSource(ABC):
-    """Images and their regions. Subclasses add options as fields.
+class Source(ABC):
+    """What a run goes through. Subclasses add options as fields.
 
     Attributes:
         transient_fields: options that do not decide what is found (a device, how many images there are): a run may
             change them and go on.
         whole_folders: options that name a folder all of whose files decide what is found.
         image_suffix: how written images are stored unless the run says otherwise: .jpg for photos, .png for drawings.
-        has_names: regions may have names; False: none ever has one.
-        has_traces: regions say where they will be.
     """
 
     transient_fields: ClassVar[frozenset[str]] = frozenset()
     whole_folders: ClassVar[tuple[str, ...]] = ()
     image_suffix: ClassVar[str] = ".jpg"
-    has_names: ClassVar[bool] = True
-    has_traces: ClassVar[bool] = False
 
     @abstractmethod
     def refs(self) -> Sequence[ImageRef]:
-        """The images in a fixed order."""
+        """What there is, in a fixed order."""
+
+    def refuse_output(self, out: Path) -> None:  # noqa: B027  (most have nothing to refuse)
+        """A ValueError where writing to `out` would make this run's output the next run's input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionSource(Source):
+    """Images and their regions.
+
+    Attributes:
+        has_names: regions may have names; False: none ever has one.
+        has_traces: regions say where they will be.
+    """
+
+    has_names: ClassVar[bool] = True
+    has_traces: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, ref: ImageRef) -> Image.Image:
@@ -77,13 +90,39 @@ class RegionSource(ABC):
             ImportError, OSError: the source cannot work at all here (a package or checkpoint is missing).
         """
 
-    def refuse_output(self, out: Path) -> None:  # noqa: B027  (most have nothing to refuse)
-        """A ValueError where writing to `out` would make this run's output the next run's input."""
+
+@dataclass(frozen=True)
+class Page:
+    """A page as its source gives it; see `PageRecord` for the fields."""
+
+    image: Image.Image
+    kind: PageKind
+    blocks: tuple[Block, ...]
+    markdown: str | None = None
+    caption: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileSource(RegionSource):
-    """A source of regions for image files; by default for every file under `images`.
+class PageSource(Source):
+    """Pages whose text is known word by word. A ref is one page, or some pages that tasks may ask about together."""
+
+    def page_ids(self, ref: ImageRef) -> Sequence[str]:
+        """What the pages of a ref are called, which names their files; unique in the source."""
+        return (ref.id,)
+
+    @abstractmethod
+    def page(self, ref: ImageRef, index: int) -> Page:
+        """Page `index` of a ref.
+
+        Raises:
+            ValueError: this page cannot be used, and why.
+            ImportError, OSError: the source cannot work at all here (a package is missing).
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileBacked(Source):
+    """A source of what is in files; by default in every file under `images`.
 
     Attributes:
         medium: what the files are called.
@@ -111,10 +150,6 @@ class FileSource(RegionSource):
             raise ValueError(f"images={self.images}: holds no {self.medium} file ({', '.join(sorted(self.suffixes))}).")
         return refs_of([file.relative_to(self.root) for file in files])
 
-    def load(self, ref: ImageRef) -> Image.Image:
-        """The image file as upright RGB."""
-        return open_image(self.file(ref))
-
     def file(self, ref: ImageRef) -> Path:
         """The file of a ref; an ImageError when its name is no text, or it lies outside the root."""
         path = ref.path or ref.id
@@ -125,6 +160,15 @@ class FileSource(RegionSource):
         """Output below the folder of images is refused."""
         if self.images.is_dir() and out.resolve().is_relative_to(self.root.resolve()):
             raise ValueError(f"{out} lies inside the images, {self.images}. Choose an output folder outside of it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource(FileBacked, RegionSource):
+    """A source of regions for image files."""
+
+    def load(self, ref: ImageRef) -> Image.Image:
+        """The image file as upright RGB."""
+        return open_image(self.file(ref))
 
 
 @dataclass(frozen=True, kw_only=True)

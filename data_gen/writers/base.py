@@ -1,4 +1,4 @@
-"""The contract of a further output format: the samples of a run, with their images inside, in files of limited size."""
+"""The contract of a further output format: the samples of a run in another form, with their images inside or not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -22,22 +23,34 @@ class StoredSample:
 
     Attributes:
         id: of the sample.
-        image_name: path of the image in the output folder.
-        image: the bytes of that file.
+        out: the output folder.
+        images: paths in it, in the order of the conversation; of a marked image, exactly one.
         conversations: LLaVA's turns.
         recipe: what was asked.
-        source: what found the regions.
+        task: which of the recipe's tasks it is, where it has several.
+        source: what found the regions or gave the pages.
         sidecar: text of the image's MarkRecord; an untagged twin has that of its tagged image, whose numbers its
-            conversation uses.
+            conversation uses. Empty for pages.
     """
 
     id: str
-    image_name: str
-    image: bytes
+    out: Path
+    images: tuple[str, ...]
     conversations: list[dict[str, str]]
     recipe: str
+    task: str | None
     source: str
     sidecar: str
+
+    @property
+    def image_name(self) -> str:
+        """Path of the (first) image in the output folder."""
+        return self.images[0]
+
+    @cached_property
+    def image(self) -> bytes:
+        """The bytes of that file."""
+        return (self.out / self.image_name).read_bytes()
 
     def marks(self) -> list[dict[str, Any]]:
         """The marks as rows of one fixed type without nulls, which every table library infers alike."""
@@ -49,16 +62,19 @@ class StoredSample:
 
 
 def stored_samples(out: Path, entries: Iterable[Entry], source: str) -> Iterator[StoredSample]:
-    """Every sample of the entries with its files read from `out`, one after the other."""
+    """Every sample of the entries, whose files are in `out`, one after the other."""
     for entry in entries:
-        sidecar = shareable_sidecar((out / entry["sidecar"]).read_text(encoding="utf-8")) if entry["samples"] else ""
+        has_marks = entry["samples"] and "sidecar" in entry
+        sidecar = shareable_sidecar((out / entry["sidecar"]).read_text(encoding="utf-8")) if has_marks else ""
         for sample in entry["samples"]:
+            images = sample["image"]
             yield StoredSample(
                 id=sample["id"],
-                image_name=sample["image"],
-                image=(out / sample["image"]).read_bytes(),
+                out=out,
+                images=(images,) if isinstance(images, str) else tuple(images),
                 conversations=sample["conversations"],
                 recipe=sample["recipe"],
+                task=sample.get("task"),
                 source=source,
                 sidecar=sidecar,
             )
@@ -93,19 +109,19 @@ def in_shards(
 
 @dataclass(frozen=True, kw_only=True)
 class Writer(ABC):
-    """Writes the samples of a run. Subclasses add limits of their own as fields.
+    """Writes the samples of a run. Subclasses add options as fields, numbers of at least 1.
 
     Attributes:
-        folder: the folder in the output folder that holds the files, and nothing else.
-        pattern: the files in it, as a glob.
+        path: what it writes in the output folder: one file, or a folder that holds nothing else.
+        pattern: the files of data, as a glob in the output folder.
         loading: Python that loads the files, for the dataset card; `OUT` stands for the output folder.
+        takes_pages: a sample may have several images, and no marks.
     """
 
-    folder: ClassVar[str]
+    path: ClassVar[str]
     pattern: ClassVar[str]
     loading: ClassVar[str]
-
-    shard_mb: int = option(400, help="a file holds at most so many megabytes of images")
+    takes_pages: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -114,4 +130,11 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, out: Path, samples: Iterable[StoredSample]) -> None:
-        """Write `out / folder` as a whole, in place of what an earlier call wrote; same samples, same bytes."""
+        """Write `out / path` as a whole, in place of what an earlier call wrote; same samples, same bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardWriter(Writer):
+    """Writes the images too, in several files of limited size."""
+
+    shard_mb: int = option(400, help="a file holds at most so many megabytes of images")

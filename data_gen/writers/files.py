@@ -14,6 +14,7 @@ from llava_som.images import ImageError, resolve_inside, write_image
 if TYPE_CHECKING:
     from PIL import Image
 
+    from llava_som.data.page_record import PageRecord
     from llava_som.marks.marker import MarkedImage
 
 LONGEST_NAME = 255  # bytes
@@ -38,10 +39,24 @@ def save_marked(marked: MarkedImage, folder: Path, name: str) -> Path:
     from llava_som.marks.record import sidecar_path  # brings OpenCV, which --help does without
 
     path = resolve_inside(name, folder)
-    refuse_long_name(unfinished_path(sidecar_path(path)))
     record = marked.record.model_copy(update={"image": path.name})
-    save_text(record.to_json(), sidecar_path(path))
+    save_sidecar(record.to_json(), sidecar_path(path))
     return save_image(marked.image, folder, name)
+
+
+def save_page(image: Image.Image, record: PageRecord, folder: Path, name: str) -> Path:
+    """Write the sidecar of a page, then its image beside it; returns the path of the image."""
+    from llava_som.data.page_record import page_sidecar_path
+
+    path = resolve_inside(name, folder)
+    save_sidecar(record.model_copy(update={"image": path.name}).to_json(), page_sidecar_path(path))
+    return save_image(image, folder, name)
+
+
+def save_sidecar(text: str, path: Path) -> None:
+    """Write a sidecar at once; an ImageError where its name is too long for the disk."""
+    refuse_long_name(unfinished_path(path))
+    save_text(text, path)
 
 
 def refuse_long_name(path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_gen.card import dataset_card, shareable
+from data_gen.documents.statistics import summarize_pages
 from data_gen.journal import Entry
 from data_gen.statistics import summarize
 from data_gen.writers import WRITERS
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_lists(run: Run, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Write data.json, eval.jsonl, rejects.jsonl, the formats asked for, summary.json and README.md.
+    """Write data.json, eval.jsonl (of marked images), rejects.jsonl, the formats asked for, summary.json and README.md.
 
     Args:
         run: its identity goes into the summary and the card.
@@ -35,14 +36,15 @@ def write_lists(run: Run, entries: Sequence[Entry]) -> dict[str, Any]:
     """
     out, identity = run.config.out, run.identity()
     save_json_list((sample for entry in entries for sample in entry["samples"]), out / "data.json")
-    save_json_lines(evaluation_rows(entries), out / "eval.jsonl")
+    if not run.is_of_pages:
+        save_json_lines(evaluation_rows(entries), out / "eval.jsonl")
     save_json_lines(reject_rows(entries), out / "rejects.jsonl")
     for writer in run.writers:
         writer.write(out, stored_samples(out, entries, identity["source"]["name"]))
     for name in WRITERS.names():
-        if name not in run.config.formats and (folder := out / WRITERS.get(name).folder).exists():
-            logger.warning("%s is of an earlier run; formats=[%s] would renew it.", folder, name)
-    summary = summarize(out, entries)
+        if name not in run.config.formats and (old := out / WRITERS.get(name).path).exists():
+            logger.warning("%s is of an earlier run; formats=[%s] would renew it.", old, name)
+    summary = summarize_pages(entries) if run.is_of_pages else summarize(out, entries)
     summary["usage"]["cost"] = round(run.annotator.cost(**summary["usage"]), 4)  # USD, by the prices given
     stored = {**summary, "run": shareable(identity)}
     save_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", out / "summary.json")

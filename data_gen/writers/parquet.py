@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_gen.writers import WRITERS
-from data_gen.writers.base import StoredSample, Writer, in_shards
+from data_gen.writers.base import ShardWriter, StoredSample, in_shards
 from llava_som.config_file import option
 from llava_som.files import new_folder
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @WRITERS.register("parquet")
 @dataclass(frozen=True, kw_only=True)
-class ParquetWriter(Writer):
+class ParquetWriter(ShardWriter):
     """Rows with the image inside, decoded at once by `datasets`; training reads them too."""
 
     rows_per_group: int = option(50, help="rows that are read together; what reading a single one costs")
 
-    folder = "parquet"
-    pattern = "*.parquet"
+    path = "parquet"
+    pattern = "parquet/*.parquet"
     loading = 'datasets.load_dataset("parquet", data_files="OUT/parquet/*.parquet", split="train")'
 
     def write(self, out: Path, samples: Iterable[StoredSample]) -> None:
@@ -34,7 +34,7 @@ class ParquetWriter(Writer):
         import pyarrow
         from pyarrow.parquet import ParquetWriter as File
 
-        with new_folder(out / self.folder) as folder:
+        with new_folder(out / self.path) as folder:
             count = 0
             for count, shard in enumerate(in_shards(samples, self.shard_mb), start=1):
                 with File(folder / f"{count}", schema(), use_dictionary=["recipe", "source"]) as file:

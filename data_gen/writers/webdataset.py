@@ -11,25 +11,25 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 
 from data_gen.writers import WRITERS
-from data_gen.writers.base import StoredSample, Writer, in_shards
+from data_gen.writers.base import ShardWriter, StoredSample, in_shards
 from llava_som.config_file import option
 from llava_som.files import new_folder
 
 
 @WRITERS.register("webdataset")
 @dataclass(frozen=True, kw_only=True)
-class WebDatasetWriter(Writer):
+class WebDatasetWriter(ShardWriter):
     """Tar shards of <number>.jpg, <number>.json and <number>.marks.json, for streaming."""
 
     shard_samples: int = option(10_000, help="a tar file holds at most so many samples")
 
-    folder = "shards"
-    pattern = "*.tar"
+    path = "shards"
+    pattern = "shards/*.tar"
     loading = 'datasets.load_dataset("webdataset", data_files="OUT/shards/*.tar", split="train", streaming=True)'
 
     def write(self, out: Path, samples: Iterable[StoredSample]) -> None:
         """Write shards/000000.tar and so on; no file where there is no sample."""
-        with new_folder(out / self.folder) as folder:
+        with new_folder(out / self.path) as folder:
             number = count()
             for shard, held in enumerate(in_shards(samples, self.shard_mb, self.shard_samples)):
                 with tarfile.open(folder / f"{shard:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:

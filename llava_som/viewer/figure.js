@@ -4,7 +4,7 @@
 
 const WHITE = [255, 255, 255];
 const SMALL_SIDE = 256; // images below this are enlarged with their pixels kept square
-const SVG_TAGS = new Set(["svg", "rect", "text", "polyline", "circle", "g"]);
+const SVG_TAGS = new Set(["svg", "rect", "text", "polyline", "circle", "g", "title"]);
 
 // An element with attributes (true and false as presence; on… as listeners) and children; strings become text.
 function element(tag, attributes = {}, ...children) {
@@ -87,7 +87,9 @@ class Figure {
   }
 
   show(which) {
-    const { url, problem } = this.record.images[which];
+    const { url, problem, words, size } = this.record.images[which];
+    this.pageVectors?.remove();
+    if (words) this.addWords(words, size);
     this.stage.dataset.shows = which;
     this.stage.classList.toggle("absent", !url);
     this.stage.dataset.problem = problem ?? "";
@@ -95,8 +97,33 @@ class Figure {
     else this.image.removeAttribute("src");
   }
 
+  // The words of a page as boxes that say their text when pointed at, and the place that the text speaks of.
+  addWords(words, [width, height]) {
+    this.fit(width, height);
+    const boxes = words.map(([left, top, right, bottom, text]) =>
+      element("rect", { x: left, y: top, width: right - left, height: bottom - top }, element("title", {}, text)));
+    this.words = element("g", { class: "words" }, boxes);
+    this.place = element("rect", { class: "place", hidden: true });
+    this.pageVectors = element("svg", { class: "page", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
+      this.words, this.place);
+    this.stage.append(this.pageVectors);
+  }
+
+  // Outline a place given in thousandths of the page, [left, top, right, bottom] from 0 to 999; null: none.
+  outline(box) {
+    if (!this.pageVectors) return;
+    this.place.toggleAttribute("hidden", !box);
+    if (!box) return;
+    const { width, height } = this.pageVectors.viewBox.baseVal;
+    const [left, top, right, bottom] = box.map((at, k) => at / 999 * (k % 2 ? height : width));
+    for (const [name, value] of Object.entries({ x: left, y: top, width: right - left, height: bottom - top })) {
+      this.place.setAttribute(name, value);
+    }
+  }
+
   loaded() {
-    if (!this.record.size) this.fit(this.image.naturalWidth, this.image.naturalHeight);
+    const { images, size } = this.record;
+    if (!size && !images[this.stage.dataset.shows].size) this.fit(this.image.naturalWidth, this.image.naturalHeight);
   }
 
   failed() {
@@ -118,6 +145,7 @@ class Figure {
 
   // Light up one region; without one, faintly all marks if `showAll`.
   light(key, showAll) {
+    this.stage.classList.toggle("all-words", showAll);
     if (!this.canvas) return;
     const [width, height] = this.record.size;
     const context = this.canvas.getContext("2d");

@@ -207,10 +207,12 @@ function recordHead(record) {
 function figureParts(record, figure) {
   const choices = record.images.map(({ label }, which) =>
     element("button", { type: "button", "data-image": which, onclick: () => showImage(which) }, label));
-  const all = element("button", { type: "button", id: "all-masks", onclick: toggleMasks }, "all masks");
+  const hasWords = record.images.some(({ words }) => words);
+  const all = element("button", { type: "button", id: "all-masks", onclick: toggleMasks },
+    hasWords ? "all words" : "all masks");
   figure.element.prepend(element("div", { class: "tools" },
     choices.length > 1 ? element("span", { class: "choice", role: "group", "aria-label": "image" }, choices) : null,
-    record.marks.length ? all : null));
+    record.marks.length || hasWords ? all : null));
   figure.element.append(element("figcaption", { id: "caption" }));
   return figure.element;
 }
@@ -234,7 +236,8 @@ function toggleMasks() {
 
 function sampleCard({ id, recipe, shows, turns }, labels) {
   const title = [recipe ?? "conversation", shows === "clean" && "asked without tags", id !== shown.record.id && id];
-  return element("section", { class: "card" },
+  const which = shown.record.images.findIndex((image) => image.words && image.label === shows);
+  return element("section", { class: "card", onpointerenter: () => which >= 0 && showImage(which) },
     element("h3", {}, title.filter(Boolean).join(" · ")),
     turns.map((turn) => element("div", { class: `turn ${turn.from === "human" ? "human" : "other"}` },
       element("span", { class: "speaker" }, turn.from), spokenText(turn.value, labels))));
@@ -258,7 +261,16 @@ function spokenText(text, labels) {
 
 function withImageChips(words) {
   const chip = () => element("span", { class: "chip" }, "image");
-  return words.split(/(<image>)\n?/).map((piece) => (piece === "<image>" ? chip() : piece));
+  const special = (piece) => (piece === "<image>" ? chip() : /^<bbox>/.test(piece) ? placeMention(piece) : piece);
+  return words.split(/(<image>|<bbox>\d+,\d+,\d+,\d+<\/bbox>)\n?/).map(special);
+}
+
+// A box in the text: pointing at it outlines its place on the page.
+function placeMention(text) {
+  const outline = () => shown.figure?.outline(text.match(/\d+/g).map(Number));
+  const clear = () => shown.figure?.outline(null);
+  return element("span", { class: "mention", tabindex: 0, onpointerenter: outline, onpointerleave: clear, onfocus: outline,
+    onblur: clear }, text);
 }
 
 function marksTable(record, regions) {

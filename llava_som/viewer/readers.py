@@ -16,7 +16,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from llava_som.data.schema import IMAGE_PLACEHOLDER
+from llava_som.data.page_record import page_sidecar_path
+from llava_som.data.schema import DOCOWL_PLACEHOLDER, IMAGE_PLACEHOLDER, is_docowl
 from llava_som.data.sources import DataFile, load_records
 from llava_som.images import IMAGE_SUFFIXES, resolve_inside
 from llava_som.marks.record import MarkRecord, sidecar_path
@@ -86,6 +87,11 @@ def _image(label: str, path: str) -> dict[str, str]:
     return {"label": label, "path": path}
 
 
+def _page(label: str, path: str, sidecar: str) -> dict[str, str]:
+    """An image that is a page: its words are in the sidecar."""
+    return {"label": label, "path": path, "page": sidecar}
+
+
 def run_dataset(out: Path, entries: Iterable[Mapping[str, Any]]) -> Dataset:
     """A run of data_gen that is at hand: its folder and its journal entries, in the order to show them in."""
     return Dataset(_name(out), out, (_journal_row(entry, None) for entry in entries))
@@ -120,12 +126,16 @@ def _source_name(run: Mapping[str, Any]) -> str | None:
 def _journal_row(entry: Mapping[str, Any], run_source: str | None) -> Row:
     paths = {"tagged": entry.get("image"), "clean": entry.get("clean_image")}
     images = [_image(label, path) for label, path in paths.items() if path]
+    images += [
+        _page(f"page {number}", page["image"], page["sidecar"])
+        for number, page in enumerate(entry.get("pages", ()), start=1)
+    ]
     labels = {image["path"]: image["label"] for image in images}
     samples = [
         {
             "id": sample["id"],
-            "recipe": sample.get("recipe"),
-            "shows": labels.get(sample.get("image")),
+            "recipe": sample.get("task", sample.get("recipe")),
+            "shows": labels.get(_image_files(sample)[0]) if len(_image_files(sample)) == 1 else None,
             "turns": _turns(sample),
         }
         for sample in entry.get("samples", [])
@@ -187,14 +197,22 @@ def _data_rows(path: Path, root: Path) -> Iterator[Row]:
     for record in chain(first, records):
         files = _image_files(record)
         labels = ["image"] if len(files) == 1 else [f"image {number}" for number in range(1, len(files) + 1)]
-        sample = {"id": str(record["id"]), "recipe": record.get("recipe"), "shows": None, "turns": _turns(record)}
+        sample = {"id": str(record["id"]), "recipe": _asked(record), "shows": None, "turns": _turns(record)}
         yield _row(
             str(record["id"]),
             file=files[0] if files else "",
-            images=list(map(_image, labels, files)),
+            images=[
+                _page(label, file, sidecar) if (sidecar := _page_beside(file, root, names_in)) else _image(label, file)
+                for label, file in zip(labels, files, strict=True)
+            ],
             samples=[sample],
             **(_marks_beside(files[0], root, names_in) if files else {}),
         )
+
+
+def _asked(record: Mapping[str, Any]) -> Any:
+    """What a record of a data file says was asked, in our words or DocOwl's."""
+    return record.get("task", record.get("recipe", record.get("task_name")))
 
 
 def _refuse_list_without_conversations(path: Path, first: Sequence[Mapping[str, Any]]) -> None:
@@ -219,6 +237,11 @@ def _marks_beside(image: str, root: Path, names_in: Callable[[Path], frozenset[s
         return {"sidecar": str(sidecar)}
 
 
+def _page_beside(image: str, root: Path, names_in: Callable[[Path], frozenset[str]]) -> str | None:
+    sidecar = page_sidecar_path(image)
+    return sidecar.as_posix() if sidecar.name in names_in((root / sidecar).parent) else None
+
+
 def _names_in(folder: Path) -> frozenset[str]:
     """The files of a folder: listing it once is faster than asking for each of its files."""
     return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
@@ -233,7 +256,10 @@ def _image_files(record: Mapping[str, Any]) -> list[str]:
 def _turns(record: Mapping[str, Any]) -> list[dict[str, str]]:
     """The turns of a conversation in LLaVA's or the chat form; what is neither is shown as it is written."""
     given = record.get("conversations", record.get("messages")) or []
-    return [_turn(turn) for turn in (given if isinstance(given, list) else [given])]
+    turns = [_turn(turn) for turn in (given if isinstance(given, list) else [given])]
+    if is_docowl(record):
+        turns = [turn | {"value": turn["value"].replace(DOCOWL_PLACEHOLDER, IMAGE_PLACEHOLDER)} for turn in turns]
+    return turns
 
 
 def _turn(turn: Any) -> dict[str, str]:

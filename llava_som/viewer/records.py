@@ -15,6 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llava_som.data.page_record import PageRecord
 from llava_som.data.record_images import image_file
 from llava_som.data.sources import RecordTable
 from llava_som.images import resolve_inside
@@ -26,7 +27,7 @@ Row = dict[str, Any]
 """One record as its reader found it (`readers`):
 
     id, file            what it is called, and the image file it was made from
-    images              [{"label", "path"}], paths relative to the dataset's root
+    images              [{"label", "path"}], paths relative to the dataset's root; of a page also "page", its .page.json
     sidecar             path of its .marks.json, or None
     tags, sources       how many marks it has, and where their regions come from
     names               what the marks are called, where only the sidecar says it
@@ -163,7 +164,8 @@ class Dataset:
         """All of one record, as JSON values: its summary and
 
             file, samples, rejects   as in a Row
-            images                   [{"label", "path", "url"}]; {"problem"} in place of "url" where there is no file
+            images                   [{"label", "path", "url"}]; {"problem"} in place of "url" where there is no file;
+                                     of a page also its "size" and "words", [[left, top, right, bottom, text]]
             size, preset             of the marked image, [width, height], and the name of its preset; None without one
             marks, skipped           as in the sidecar, their boxes, masks (RLE) and traces in pixels of that size
             problems                 sentences: what of this record cannot be shown
@@ -184,7 +186,17 @@ class Dataset:
                 view["sources"] = view["sources"] or sorted({region.source for region in record.marks})
             except ValueError as error:
                 view["problems"] = [str(error)]
+        for image in view["images"]:
+            if "page" in image:
+                try:
+                    image |= self._words_on(image["page"])
+                except ValueError as error:
+                    view["problems"].append(str(error))
         return view
+
+    def _words_on(self, sidecar: str) -> dict[str, Any]:
+        record = PageRecord.load(resolve_inside(sidecar, self.root))
+        return {"size": record.size, "words": [[*word.box, word.text] for word in record.words]}
 
     def image(self, number: int, position: int) -> tuple[bytes, str]:
         """One image of a record as a browser shows it: its bytes and their media type.
@@ -196,7 +208,7 @@ class Dataset:
         """
         return image_content(self._rows[number]["images"][position]["path"], self.root)
 
-    def _images(self, number: int, row: Row, link: Link) -> list[dict[str, str]]:
+    def _images(self, number: int, row: Row, link: Link) -> list[dict[str, Any]]:
         return [{**image, **self._address(number, at, image, link)} for at, image in enumerate(row["images"])]
 
     def _address(self, number: int, position: int, image: dict[str, str], link: Link) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Every recipe, answered from the annotation: LLaVA's schema, ids closed under the sidecar, seeded, picklable."""
+"""Every recipe, answered from the annotation or the pages: LLaVA's schema, nothing said that is not known, seeded."""
 
 import pickle
 import re
@@ -11,9 +11,13 @@ from data_gen.annotators.ground_truth import GroundTruthAnnotator
 from data_gen.checks.labels import Labels
 from data_gen.config import build
 from data_gen.recipes import RECIPES
+from data_gen.recipes.base import PageRecipe, Recipe
 from data_gen.requests import Rejected, Request, Tagged
+from llava_som.data.schema import Sample
+from llava_som.data.text_boxes import decode_boxes
 from llava_som.marks import MarkRecord, Region
 from tests.unit.data_gen.conversations import SIDE, Script, converse, tagged
+from tests.unit.data_gen.documents.pages import AGENDA, LETTER, MINUTES, text_page
 
 TRUTH = GroundTruthAnnotator()
 NAMES = ["red cup", "table", "person", "dog", "person"]
@@ -34,9 +38,26 @@ def trace_of(box):
     return tuple((box[0] + 10.0 + 8 * frame, box[1] + 10.0) for frame in range(5))
 
 
-@pytest.fixture(params=RECIPES.names())
+OF_MARKS = [name for name in RECIPES.names() if issubclass(RECIPES.get(name), Recipe)]
+OF_PAGES = [name for name in RECIPES.names() if issubclass(RECIPES.get(name), PageRecipe)]
+
+
+@pytest.fixture(params=OF_MARKS)
 def recipe(request):
     return build(RECIPES.get(request.param), {})
+
+
+@pytest.fixture(params=OF_PAGES)
+def page_recipe(request):
+    return build(RECIPES.get(request.param), {})
+
+
+PAGES = {f"x.pdf/{k}": text_page(text) for k, text in enumerate((MINUTES, AGENDA, LETTER))}
+PAGES["table"] = text_page("City Cost\nCork 12", kind="table", markdown="| City | Cost |\n| --- | --- |\n| Cork | 12 |")
+
+
+def asked(recipe, pages=PAGES, seed=0):
+    return list(recipe.samples(pages, lambda name: Random(f"{seed}:{name}")))
 
 
 def test_a_conversation_is_a_llava_record(recipe):
@@ -82,6 +103,42 @@ def test_what_cannot_be_used_is_rejected_with_what_was_said(recipe):
         converse(recipe, picture(), Script(Rejected("no connection", "the server is gone")))
 
 
-def test_the_wording_is_described_by_a_hash_or_not_at_all(recipe):
-    described = recipe.describe()
+def test_conversations_about_pages_are_llava_records(page_recipe):
+    for seed in range(10):
+        samples = asked(page_recipe, seed=seed)
+        assert len({sample.id for sample in samples}) == len(samples) and {s.pages for s in samples} >= {("table",)}
+        for made in samples:
+            assert set(made.pages) <= set(PAGES) and made.task
+            turns = [{"from": turn.speaker, "value": turn.text} for turn in made.turns]
+            record = {"id": made.id, "image": list(made.pages), "conversations": turns}
+            assert Sample.from_record(record).messages[0].num_images == len(made.pages)
+            assert all(turn.text == turn.text.strip() != "" for turn in made.turns)
+
+
+def test_boxes_about_pages_hold_words_of_the_page(page_recipe):
+    for seed in range(20):
+        for made in asked(page_recipe, seed=seed):
+            page = PAGES[made.pages[0]]
+            for box in decode_boxes(" ".join(turn.text for turn in made.turns), page.size):
+                inside = [
+                    word.text
+                    for word in page.words
+                    if box[0] - 1 < word.box[0] and word.box[2] < box[2] + 1
+                    if box[1] - 1 < word.box[1] and word.box[3] < box[3] + 1
+                ]
+                assert inside
+
+
+def test_only_the_given_chance_decides_about_pages_and_each_page_by_itself(page_recipe):
+    first = asked(page_recipe)
+    np.random.seed(2)
+    assert asked(pickle.loads(pickle.dumps(page_recipe))) == first
+    alone = {"x.pdf/1": PAGES["x.pdf/1"]}
+    assert asked(page_recipe, alone) == [sample for sample in first if sample.pages == ("x.pdf/1",)]
+    assert len({asked(page_recipe, seed=seed)[0].turns[0].text for seed in range(60)}) > 5
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_the_wording_is_described_by_a_hash_or_not_at_all(name):
+    described = build(RECIPES.get(name), {}).describe()
     assert not described or ([*described] == ["wording_sha256"] and re.fullmatch("[0-9a-f]{64}", *described.values()))

@@ -42,6 +42,27 @@ def test_llava_and_chat_forms_are_the_same_sample():
     assert Sample.from_record(chat) == Sample.from_record(scene(0))
 
 
+def docowl(images, *texts, roles=("user", "assistant")):
+    said = [{"role": roles[k % len(roles)], "content": text} for k, text in enumerate(texts)]
+    return {"image": images, "messages": said, "task_name": "qa_sft", "dataset_name": "DocVQA"}
+
+
+def test_docowl_records_show_their_images_by_their_own_placeholder():
+    record = docowl(
+        ["a.png", "b.png"], "<|image|><|image|>Which page is newer?", "The second.", "And why?", "Its date."
+    )
+    sample = Sample.from_record(record)
+    assert sample.images == ["a.png", "b.png"] and parts(sample) == ["IMAGE", "IMAGE", "Which page is newer?"]
+    with_system = docowl(["a.png"], "Be brief.", "<|image|>Total?", "5", roles=("system", "user", "assistant"))
+    assert [message.role for message in Sample.from_record(with_system).messages] == ["system", "user", "assistant"]
+    assert (
+        Sample.from_record(docowl(["0.png"], "<|image|>Hi", "Ho")).messages
+        == Sample.from_record({"image": "0.png", "conversations": turns("<image>\nHi", "Ho")}).messages
+    )
+    literal = {"conversations": turns("What is <|image|>?", "A token of DocOwl's.")}
+    assert parts(Sample.from_record(literal)) == ["What is <|image|>?"]
+
+
 def test_system_turn_comes_first():
     sample = Sample.from_record({"conversations": [{"from": "system", "value": "Be brief."}, *turns("Hi", "Hello")]})
     assert [message.role for message in sample.messages] == ["system", "user", "assistant"]
@@ -66,6 +87,10 @@ def test_system_turn_comes_first():
         ({"caption": "x"}, "no turns"),
         ({"image": 5, "conversations": turns("a", "b")}, "images=5"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "'video'"),
+        (docowl(["a", "b"], "<|image|>Read", "x"), r"1 <\|image\|>, the record names 2 image"),
+        (docowl(["a"], "Read", "x"), "0 <image>, the record names 1 image"),
+        (docowl(["a"], "<|image|>Read <image>", "x"), r"both <\|image\|> and <image>"),
+        (docowl(["a"], "<|image|>Read", "<|image|>"), "turn 1 is an empty answer"),
     ],
 )  # fmt: skip
 def test_a_broken_record_says_which_rule_it_breaks(record, said):

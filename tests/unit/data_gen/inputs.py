@@ -11,6 +11,7 @@ from PIL import Image
 
 from llava_som.marks.rle import encode_rle
 from tests.unit.data_gen.clips import write_clips
+from tests.unit.data_gen.pdf_files import write_note, write_report
 from tests.unit.data_gen.tiny_segmenters import MODEL_SOURCES
 
 
@@ -106,6 +107,10 @@ def source_options(name: str, folder: Path) -> dict:
         "video": lambda: {"images": write_clips(folder / "clips")},
         **{name: partial(with_photos, folder, write) for name, write in MODEL_SOURCES.items()},
         "scenes": lambda: {"count": 3},
+        "pdf": lambda: {"images": write_report(folder / "pdfs"), "window": 2},
+        "ocr": lambda: {"images": write_note(folder / "scans")},
+        "tables": lambda: {"count": 3},
+        "charts": lambda: {"count": 3},
     }
     assert name in builders, f"source {name!r} is new: give it a minimal real input here"
     return builders[name]()

@@ -195,8 +195,8 @@ def test_a_source_that_cannot_work_stops_the_run(tmp_path, monkeypatch):
         ({"source": "scenes", "images": "x"}, r"Unknown option 'images' \(it belongs to source=boxes, classical, "),
         ({"source": "scenes", "level": 2}, r"Unknown option 'level' \(it belongs to source=sam\). Allowed: "),
         ({"source": None}, "source= needs a value: boxes, "),
-        ({"source": "scenes", "recipe": None}, "recipe= needs a value: listing, qa"),
-        ({"source": "scenes", "formats": None}, "formats= needs a value: parquet, "),
+        ({"source": "scenes", "recipe": None}, "recipe= needs a value: document, listing, qa"),
+        ({"source": "scenes", "formats": None}, "formats= needs a value: docowl, parquet, "),
         ({"source": "scenes", "recipe": 5}, "Unknown recipe '5'"),
         ({"source": "scenes", "out": "x", "colours": None}, "colours= needs a value: "),
         (
