@@ -23,6 +23,7 @@ from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, Lla
 from llava_som.modality import add_vision_twins
 from llava_som.modeling import new_compressor, new_projector
 from llava_som.registry import closest_match_message
+from llava_som.vision.resize import resize_image
 from llava_som.vocabulary import add_image_token, fit_embeddings
 
 
@@ -37,6 +38,7 @@ def assemble(
     tiling: str | dict[str, Any] | None = None,
     modality_adaptive: bool = False,
     chat_template: str = "vicuna",
+    vision_image_size: int | None = None,
     vision_feature_layer: int | list[int] | None = None,
     num_prefix_tokens: int | None = None,
     dtype: torch.dtype = torch.float32,
@@ -56,6 +58,8 @@ def assemble(
         tiling: family of grids ("grid_9") or options of `llava_som.tiling.Tiling`; None: an image is one tile.
         modality_adaptive: image positions get keys, values and norms of their own, copies of the decoder's.
         chat_template: `vicuna`, `docowl`, `chatml`, `llama3` or a `.jinja` file with generation markers.
+        vision_image_size: side of the images (or tiles) in pixels, where it is not the checkpoint's own; positions that
+            CLIP and SigLIP have learned are resized.
         vision_feature_layer: see `LlavaSomConfig`.
         num_prefix_tokens: see `LlavaSomConfig`.
         dtype: of every weight.
@@ -70,6 +74,8 @@ def assemble(
     image_token_id = add_image_token(tokenizer)
     with _naming("vision", vision):
         tower = _vision_tower(vision, dtype)
+    if vision_image_size is not None:
+        resize_image(tower, vision_image_size)
     with _naming("decoder", decoder):
         language_model = _decoder(decoder, dtype, vocab_size=len(tokenizer))
     fit_embeddings(language_model, len(tokenizer))
