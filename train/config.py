@@ -38,8 +38,8 @@ class RecipeOptions:
 
     model: str | dict[str, Any] = option(
         help="a checkpoint (ours, llava-hf, LLaVA-1.5, DocOwl), or the parts of a new model: vision and decoder (a "
-        "checkpoint or a config with model_type), tokenizer (a checkpoint, or `bytes`), projector, chat_template ... as "
-        "in llava_som.assembly.assemble"
+        "checkpoint or a config with model_type), tokenizer (a checkpoint, or `bytes`), projector, chat_template ... "
+        "as in llava_som.assembly.assemble"
     )
     data: str | list[str | DataFile] = option(
         help="a .json, .jsonl or .parquet file, or a list of files or {path, image_root}; the default image_root is "
@@ -47,8 +47,9 @@ class RecipeOptions:
     )
     output_dir: str = option(help="where the model, the checkpoints, loss.json, loss.png and quarantine.jsonl go")
     stage: str = option(
-        "finetune", help="which parts learn: align (projector, compressor), structure (all but the decoder's own "
-        "weights), finetune (all but the vision encoder), full (everything)"
+        "finetune",
+        help="which parts learn: align (projector, compressor, vision twins), structure (all but the decoder's own "
+        "weights), finetune (all but the vision encoder), full (everything)",
     )
     pruning: str | dict[str, Any] | None = option(
         None, help="drop vision tokens while training, instead of what the model's config says; none switches it off"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llava_som import LlavaSomForConditionalGeneration
 
 STAGES: dict[str, frozenset[str]] = {
-    "align": frozenset({"multi_modal_projector", "compressor"}),
+    "align": frozenset({"multi_modal_projector", "compressor", "vision_twins"}),
     "structure": frozenset({"vision_tower", "multi_modal_projector", "compressor", "vision_twins"}),
     "finetune": frozenset({"multi_modal_projector", "compressor", "vision_twins", "language_model"}),
     "full": frozenset({"vision_tower", "multi_modal_projector", "compressor", "vision_twins", "language_model"}),
