@@ -145,8 +145,9 @@ def estimate_report(summary: dict) -> str:
     """What a dry run foresees, in a few lines."""
     if "requests" not in summary:
         return (
-            f"{summary['images']:,} pages or windows of pages. Of {summary['sampled']} that were read, "
-            f"{summary['unusable']} hold a page that cannot be used. Nobody is asked, and nothing was written."
+            f"{summary['images']:,} pages, about {summary['records']:,} records, about {summary['seconds']:,.0f} s in "
+            f"one process.\nEstimated from {summary['sampled']} pages ({summary['unusable']} of them unusable). "
+            "Nobody is asked, and nothing was written."
         )
     return (
         f"{summary['images']:,} images, {summary['requests']:,} requests: about {tokens_and_cost(summary)}.\n"

@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llava_som.data.schema import DOCOWL_PLACEHOLDER
 from llava_som.images import open_image
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from PIL import Image
-
-PLACEHOLDER = "<|image|>"
 
 
 def pages(row: dict[str, Any]) -> list[Image.Image]:
@@ -27,16 +26,18 @@ def question(row: dict[str, Any]) -> str:
     """What is asked, an instruction first where the row has one; the pages are given before the text.
 
     Raises:
-        ValueError: the row has another number of placeholders than images, or no turn before the answer.
+        ValueError: the row has another number of placeholders than images, or asks several questions.
     """
+    if any(turn["role"] == "assistant" for turn in row["messages"][:-1]):
+        raise ValueError(f"{row['image'][:1]}: asks several questions, and one answer is scored. Write a row for each.")
     asked = [turn["content"] for turn in row["messages"][:-1]]
-    placeholders = sum(text.count(PLACEHOLDER) for text in asked)
+    placeholders = sum(text.count(DOCOWL_PLACEHOLDER) for text in asked)
     if placeholders != len(row["image"]):
         raise ValueError(
-            f"{row['image'][:1]}: the question has {placeholders} {PLACEHOLDER} for {len(row['image'])} images. "
+            f"{row['image'][:1]}: the question has {placeholders} {DOCOWL_PLACEHOLDER} for {len(row['image'])} images. "
             "Write one for each image."
         )
-    return "\n".join(text.replace(PLACEHOLDER, "").strip() for text in asked)
+    return "\n".join(text.replace(DOCOWL_PLACEHOLDER, "").strip() for text in asked)
 
 
 def reference(row: dict[str, Any]) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
 from llava_som.compressors import COMPRESSORS
 from llava_som.projectors import PROJECTORS
-from llava_som.pruning import build_pruner
+from llava_som.pruning import PRUNERS, build_pruner
 from llava_som.pruning.base import TilePruner, placement_of
 from llava_som.pruning.in_decoder import DecoderPruner
 from llava_som.registry import closest_match_message
-from llava_som.tiling import SINGLE_TILE, Tiling
+from llava_som.tiling import SINGLE_TILE, TileGrid, Tiling
 from llava_som.token_count import TokenCount
 from llava_som.vision.grid import TokenGrid, token_grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LlavaSomConfig(PreTrainedConfig):
@@ -28,7 +31,7 @@ class LlavaSomConfig(PreTrainedConfig):
         compressor: the same for what makes the tokens of a page from those of its tiles. Names: `COMPRESSORS.names()`.
             All but "none" need `tiling` with a global tile.
         pruning: the same for what drops tokens; parameter-free, so it may be changed at any time
-            (`LlavaSomForConditionalGeneration.set_pruning`). Names: `PRUNERS.names()`. None: nothing is dropped.
+            (`LlavaSomForConditionalGeneration.set_pruning`). Names: `PRUNERS.names()`. None or "none": none are.
         tiling: options of `llava_som.tiling.Tiling`, or a family of grids alone ("grid_9"); a tile has the encoder's
             image size. None: an image is one tile, padded to a square.
         image_token_id: id of the `<image>` placeholder; each image takes as many of them as it has tokens before
@@ -69,9 +72,9 @@ class LlavaSomConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision_config = _sub_config(self.vision_config, "vision_config", default="clip_vision_model")
         self.text_config = _sub_config(self.text_config, "text_config", default="llama")
-        self.projector = _named(self.projector) or {"type": "mlp2x_gelu"}
-        self.compressor = _named(self.compressor) or {"type": "none"}
-        self.pruning = _named(self.pruning)
+        self.projector = PROJECTORS.named(self.projector or "mlp2x_gelu")
+        self.compressor = COMPRESSORS.named(self.compressor or "none")
+        self.pruning = _named_pruner(self.pruning)
         if isinstance(self.tiling, str):
             self.tiling = {"grids": self.tiling}
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
@@ -90,6 +93,18 @@ class LlavaSomConfig(PreTrainedConfig):
                 f"vision_feature_layer={self.vision_feature_layer}: a timm tower has one feature map. Choose it with "
                 "TimmTowerConfig.from_architecture(..., stride=...) and leave vision_feature_layer out."
             )
+        self._check_feature_layers()
+
+    def _check_feature_layers(self) -> None:
+        """A ValueError for hidden states that the encoder does not have."""
+        count, chosen = getattr(self.vision_config, "num_hidden_layers", None), self.vision_feature_layer
+        layers = [chosen] if isinstance(chosen, int) else list(chosen)
+        if not layers or (count is not None and not all(-count - 1 <= layer <= count for layer in layers)):
+            raise ValueError(
+                f"vision_feature_layer={chosen}: the encoder {self.vision_config.model_type!r} has the hidden states 0 "
+                f"(what enters its first layer) to {count}, or -1 to {-(count or 0) - 1} from the last. Choose one of "
+                "them, or a list of several."
+            )
 
     @property
     def token_grid(self) -> TokenGrid:
@@ -104,7 +119,7 @@ class LlavaSomConfig(PreTrainedConfig):
 
     def set_pruning(self, pruning: str | dict[str, Any] | None) -> None:
         """Replace `pruning`; a ValueError, and nothing replaced, where it does not fit the other parts."""
-        before, self.pruning = self.pruning, None if pruning == "none" else _named(pruning)
+        before, self.pruning = self.pruning, _named_pruner(pruning)
         try:
             self._check_parts()
         except ValueError:
@@ -115,6 +130,32 @@ class LlavaSomConfig(PreTrainedConfig):
     def tiles(self) -> Tiling | None:
         """The options of `tiling`; None when images are not tiled."""
         return None if self.tiling is None else Tiling.parse(self.tiling)
+
+    @property
+    def smallest_page(self) -> TileGrid:
+        """An image in as few tiles as there can be."""
+        return SINGLE_TILE if self.tiles is None else TileGrid(1, 1, self.tiles.global_tile)
+
+    def pages_of(self, num_tiles: int, image_grids: Tensor | None) -> list[TileGrid]:
+        """How each image of a batch is cut.
+
+        Args:
+            num_tiles: of the batch.
+            image_grids: rows and columns of the crops of each image, `[P, 2]`; None where images are not tiled.
+
+        Raises:
+            ValueError: grids for a model that does not read tiles, or none for one that does.
+        """
+        tiling = self.tiles
+        if tiling is not None and image_grids is not None:
+            return [TileGrid(rows, cols, tiling.global_tile) for rows, cols in image_grids.tolist()]
+        if tiling is None and image_grids is None:
+            return [SINGLE_TILE] * num_tiles
+        reads, grids = ("whole images", "were given") if tiling is None else ("tiles", "are missing")
+        raise ValueError(
+            f"This model reads {reads} (tiling={self.tiling}), and image_grids, the rows and columns of each image, "
+            f"{grids}. Prepare the inputs with the model's own processor."
+        )
 
     @property
     def token_count(self) -> TokenCount:
@@ -144,23 +185,26 @@ class LlavaSomConfig(PreTrainedConfig):
             )
         pruner = build_pruner(self.pruning)
         if isinstance(pruner, TilePruner):
-            placement_of(pruner, PROJECTORS.get(self.projector["type"]), name)
+            placement_of(pruner, PROJECTORS.resolve(self.projector)[0], name)
         elif isinstance(pruner, DecoderPruner):
             pruner.drops(self.text_config.num_hidden_layers)  # a layer that the decoder lacks is said now
-        if self.keep_prefix_tokens and (name != "none" or self.pruning or self.tiling):
-            raise ValueError("keep_prefix_tokens goes with none of compressor, pruning and tiling: leave it out.")
+        if self.keep_prefix_tokens and self.num_prefix_tokens and (name != "none" or self.pruning or self.tiling):
+            raise ValueError(
+                "keep_prefix_tokens goes with none of compressor, pruning and tiling: the encoder's "
+                f"{self.num_prefix_tokens} token(s) before the patches have no place on the page. Leave it out, or "
+                "these three."
+            )
         _ = self.token_count  # a grid that the projector does not take is said now
 
 
-def _named(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
-    """A plug-in as `{"type": name, **options}`."""
-    return {"type": given} if isinstance(given, str) else given
+def _named_pruner(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    """A pruner as `{"type": name, **options}`; None where nothing is dropped."""
+    return None if given is None or given == "none" else PRUNERS.named(given)
 
 
 def _plugin(given: dict[str, Any], registry: Any) -> tuple[Any, dict[str, Any]]:
     """The class of a plug-in and its options; a ValueError for an option it does not have."""
-    plugin = registry.get(given["type"])
-    options = {key: value for key, value in given.items() if key != "type"}
+    plugin, options = registry.resolve(given)
     arguments = inspect.signature(plugin).parameters.values()
     known = [argument.name for argument in arguments if argument.default is not argument.empty]  # the widths have none
     for key in options:

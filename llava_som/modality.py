@@ -46,7 +46,10 @@ class _Route:
 
     def _chosen(self, name: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Forward hook: the module's output, at image positions replaced by that of its twin."""
-        return output if self.is_vision is None else torch.where(self.is_vision, self.twins[name](*args), output)
+        if self.is_vision is None:
+            return output
+        twin = self.twins[name](*args).to(output.device)  # a device map may have put it elsewhere
+        return torch.where(self.is_vision.to(output.device), twin, output)
 
 
 def add_vision_twins(decoder: Any) -> nn.ModuleList:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 
 from llava_som.compressors import COMPRESSORS
 from llava_som.compressors.base import Compressor
@@ -25,9 +25,9 @@ from llava_som.page_encoder import encode_pages
 from llava_som.projectors import PROJECTORS
 from llava_som.projectors.base import Projector
 from llava_som.pruning import build_pruner
+from llava_som.pruning.base import TilePruner
 from llava_som.pruning.in_decoder import DecoderPruner, call_with_drops
-from llava_som.pruning.sequence import EncodedPrompt, Shortening, padding_side_of
-from llava_som.tiling import SINGLE_TILE, TileGrid
+from llava_som.pruning.sequence import EncodedPrompt
 from llava_som.vision.grid import input_size
 
 
@@ -106,27 +106,22 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
         """Asked of the decoder: a linear-attention one such as MiniMax brings a cache of its own."""
         return self.language_model._supports_default_dynamic_cache()
 
-    def get_image_features(self, pixel_values: Tensor, image_grids: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Decoder-width tokens of each image, `[T, D_text]`; pruning has dropped what it drops.
+    def get_image_features(self, pixel_values: Tensor, image_grids: Tensor | None = None) -> BaseModelOutputWithPooling:
+        """Decoder-width tokens of images; pruning has dropped what it drops.
 
         Args:
             pixel_values: `[N, 3, S, S]`, image by image, an image's global tile first.
             image_grids: rows and columns of the crops of each image, `[P, 2]`; None: each image is one tile.
+
+        Returns:
+            `pooler_output`, as in transformers: a list of `[T, D_text]`, one for each image.
         """
-        pages = self._pages(pixel_values, image_grids)
+        pages, count = self.config.pages_of(len(pixel_values), image_grids), self.config.token_count
         tokens = encode_pages(self, pixel_values, pages)
-        lengths = [sum(self.config.token_count.span_lengths(page)) for page in pages]
+        lengths = [sum(count.span_lengths(page)) for page in pages]
         if tokens.keep is not None:
             lengths = [int(kept.sum()) for kept in tokens.keep.split(lengths)]
-        return tokens.features.split(lengths)
-
-    def _pages(self, pixel_values: Tensor, image_grids: Tensor | None) -> list[TileGrid]:
-        tiling = self.config.tiles
-        if tiling is None or image_grids is None:
-            if tiling is not None:
-                raise ValueError("This model reads tiles: image_grids, rows and columns of each image, is missing.")
-            return [SINGLE_TILE] * len(pixel_values)
-        return [TileGrid(rows, cols, tiling.global_tile) for rows, cols in image_grids.tolist()]
+        return BaseModelOutputWithPooling(pooler_output=list(tokens.features.split(lengths)))  # type: ignore[arg-type]
 
     def forward(
         self,
@@ -154,7 +149,8 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
                 without images.
             image_grids: rows and columns of the crops of each image, `[P, 2]`; None where images are not tiled.
             attention_mask: `[B, L]`, left or right padded.
-            position_ids: `[B, L]`.
+            position_ids: `[B, L]`. Without `attention_mask`, rows in which they start again are packed with several
+                samples.
             past_key_values: the decoder's cache.
             inputs_embeds: `[B, L, D_text]` instead of `input_ids`, images already in place.
             image_features: `[S, D_text]` instead of `pixel_values`: one vector for each placeholder in `input_ids`.
@@ -165,19 +161,25 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
 
         Raises:
             ValueError: placeholders and image features differ in number (both are named), images that leave the
-                decoder's context, or inputs are missing.
+                decoder's context, or inputs that are missing or do not go together.
         """
+        if inputs_embeds is not None and (pixel_values is not None or image_features is not None):
+            raise ValueError(
+                "Images go with input_ids, whose placeholders say where; in inputs_embeds they are in place already. "
+                "Give input_ids, or leave pixel_values out."
+            )
+        if self.pruner is not None and isinstance(logits_to_keep, Tensor):
+            raise ValueError("logits_to_keep: pruning moves positions, so give a number (of last ones), not positions.")
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("Give input_ids or inputs_embeds.")
             touched = None
             if pixel_values is not None:
-                prompt = self.encode_prompt(input_ids, pixel_values, image_grids, attention_mask)
-                input_ids, attention_mask = prompt.input_ids, prompt.attention_mask
-                image_features = prompt.image_features
-                if prompt.shortening is not None:
-                    labels = None if labels is None else prompt.shortening.apply(labels, padding=-100)
-                    position_ids = None if position_ids is None else prompt.shortening.positions()
+                prompt = self.encode_prompt(input_ids, pixel_values, image_grids, attention_mask, position_ids)
+                input_ids, image_features = prompt.input_ids, prompt.image_features
+                attention_mask, position_ids = prompt.attention_mask, prompt.position_ids
+                if prompt.shortening is not None and labels is not None:
+                    labels = prompt.shortening.apply(labels, padding=-100)
             elif image_features is None and self._must_touch_vision(past_key_values):
                 touched = self.zero_from_vision()  # before the embedding, as on the ranks that have images
             inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -207,6 +209,7 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
         pixel_values: Tensor,
         image_grids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         padding_side: Literal["left", "right"] = "right",
     ) -> EncodedPrompt:
         """Encode all images of a prompt, and take the placeholders of dropped tokens out of it.
@@ -216,30 +219,29 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
             pixel_values: as in `forward`.
             image_grids: as in `forward`.
             attention_mask: as in `forward`.
+            position_ids: as in `forward`.
             padding_side: of a shortened prompt, where the mask has no padding that shows it.
 
         Raises:
-            ValueError: placeholders and image features differ in number.
+            ValueError: placeholders and image features differ in number, or the prompt leaves the decoder's context.
         """
-        pages = self._pages(pixel_values, image_grids)
-        expected = sum(sum(self.config.token_count.span_lengths(page)) for page in pages)
+        pages, count = self.config.pages_of(len(pixel_values), image_grids), self.config.token_count
+        expected = sum(sum(count.span_lengths(page)) for page in pages)
         is_image = input_ids == self.config.image_token_id
         _check_image_tokens(int(is_image.sum()), expected, len(pages))
+        if not isinstance(self.pruner, TilePruner):  # said before anything is computed
+            self._check_context(input_ids.shape[1], expected)
         tokens = encode_pages(self, pixel_values, pages)
-        if tokens.keep is None:
-            return EncodedPrompt(input_ids, attention_mask, tokens.features)
-        stays = torch.ones_like(is_image) if attention_mask is None else attention_mask.bool()
-        shortening = Shortening.of(
-            stays.masked_scatter(is_image, tokens.keep), padding_side_of(attention_mask, padding_side)
-        )
-        padding_id = getattr(self.config.text_config, "pad_token_id", None) or 0  # masked; any but the placeholder's
-        short_ids = shortening.apply(input_ids, padding=padding_id)
-        return EncodedPrompt(short_ids, shortening.is_token.to(torch.long), tokens.features, shortening)
+        prompt = EncodedPrompt(input_ids, attention_mask, position_ids, tokens.features)
+        if tokens.keep is not None:
+            padding_id = getattr(self.config.text_config, "pad_token_id", None) or 0  # any but the placeholder's
+            prompt = prompt.without(is_image.masked_scatter(is_image, ~tokens.keep), padding_side, padding_id)
+        self._check_context(prompt.input_ids.shape[1], len(tokens.features))
+        return prompt
 
     def _insert_images(self, input_ids: Tensor, inputs_embeds: Tensor, features: Tensor) -> Tensor:
         is_image = input_ids == self.config.image_token_id
         _check_image_tokens(int(is_image.sum()), len(features))
-        self._check_context(input_ids.shape[1], len(features))
         return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features.to(inputs_embeds))
 
     def _check_context(self, length: int, image_tokens: int) -> None:
@@ -272,8 +274,7 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
 
     def zero_from_vision(self) -> Tensor:
         """A zero that depends on the vision path, so that its parameters are gathered and get zero gradients."""
-        side, tiling = input_size(self.config.vision_config), self.config.tiles
-        page = SINGLE_TILE if tiling is None else TileGrid(1, 1, tiling.global_tile)
+        side, page = input_size(self.config.vision_config), self.config.smallest_page
         blank = torch.zeros(page.num_tiles, 3, side, side, device=self.device, dtype=self.dtype)
         features = encode_pages(self, blank, [page]).features
         return features.mean() * 0.0  # a sum could overflow in float16, and inf * 0 is nan
@@ -296,14 +297,14 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
 
 def new_projector(config: LlavaSomConfig) -> Projector:
     """The projector of a config, with fresh weights."""
-    options = dict(config.projector)
-    return PROJECTORS.get(options.pop("type"))(config.vision_width, config.text_config.hidden_size, **options)
+    projector, options = PROJECTORS.resolve(config.projector)
+    return projector(config.vision_width, config.text_config.hidden_size, **options)
 
 
 def new_compressor(config: LlavaSomConfig) -> Compressor:
     """The compressor of a config, with fresh weights."""
-    options = dict(config.compressor)
-    return COMPRESSORS.get(options.pop("type"))(config.text_config.hidden_size, **options)
+    compressor, options = COMPRESSORS.resolve(config.compressor)
+    return compressor(config.text_config.hidden_size, **options)
 
 
 def _check_image_tokens(placeholders: int, features: int, images: int | None = None) -> None:

@@ -6,12 +6,15 @@ Shapes: tiles `[N, 3, S, S]` -> patches `[N, T, D]` -> projected `[N, T', D_text
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_managed_module
 
 from llava_som.compressors.base import ProjectedTiles
 from llava_som.projectors.base import GroupedProjector, window_index
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from llava_som.modeling import LlavaSomForConditionalGeneration
 
 
+TILES_AT_ONCE = 64
+"""Tiles of one run at inference. What a run computes on its way is freed before the next, so that memory grows with the
+tokens of the pages, not with all hidden states of all their tiles."""
+
+
 @dataclass(frozen=True)
 class PageTokens:
     """The vision tokens of some pages.
@@ -31,18 +39,31 @@ class PageTokens:
     Attributes:
         features: of those that pruning leaves, `[sum(keep), D_text]`, page by page.
         keep: which of the pages' placeholders stay, bool `[S]`; None when all do.
-        choice: what the pruner decided about each tile; None without one.
+        choice: what the pruner decided about each tile, without `features`; None without a pruner.
     """
 
     features: Tensor
     keep: Tensor | None = None
     choice: Choice | None = None
 
+    @classmethod
+    def joined(cls, runs: Sequence[PageTokens]) -> PageTokens:
+        """The tokens of several runs, one after the other."""
+        features, keep = torch.cat([run.features for run in runs]), None
+        if any(run.keep is not None for run in runs):
+            all_of = partial(torch.ones, dtype=torch.bool, device=features.device)
+            keep = torch.cat([all_of(len(run.features)) if run.keep is None else run.keep for run in runs])
+        choices = [run.choice for run in runs if run.choice is not None]
+        return cls(features, keep, Choice.joined(choices) if choices else None)
+
 
 def encode_pages(
     model: LlavaSomForConditionalGeneration, pixel_values: Tensor, pages: Sequence[TileGrid]
 ) -> PageTokens:
-    """Encode all tiles in one call and make the tokens of their pages.
+    """Encode tiles and make the tokens of their pages.
+
+    All tiles go through in one run where gradients are wanted, or where ranks gather weights together, as they must
+    then run the same modules equally often; otherwise page by page, about `TILES_AT_ONCE` tiles a run.
 
     Args:
         model: whose vision path is run.
@@ -54,7 +75,35 @@ def encode_pages(
     """
     tiles = sum(page.num_tiles for page in pages)
     if len(pixel_values) != tiles:
-        raise ValueError(f"pixel_values holds {len(pixel_values)} tiles, image_grids asks for {tiles}.")
+        raise ValueError(
+            f"pixel_values holds {len(pixel_values)} tiles, image_grids asks for {tiles}. Give both as the processor "
+            "made them."
+        )
+    if torch.is_grad_enabled() or _is_sharded(model):
+        return _encoded(model, pixel_values, pages)
+    runs = list(pages_in_runs(pages, TILES_AT_ONCE))
+    parts = pixel_values.split([sum(page.num_tiles for page in run) for run in runs])
+    encoded = [_encoded(model, part, run) for part, run in zip(parts, runs, strict=True)]
+    return encoded[0] if len(encoded) == 1 else PageTokens.joined(encoded)
+
+
+def pages_in_runs(pages: Sequence[TileGrid], limit: int) -> Iterator[Sequence[TileGrid]]:
+    """Successive pages of at most `limit` tiles together; a larger page is alone."""
+    start = tiles = 0
+    for number, page in enumerate(pages):
+        if number > start and tiles + page.num_tiles > limit:
+            yield pages[start:number]
+            start, tiles = number, 0
+        tiles += page.num_tiles
+    yield pages[start:]
+
+
+def _is_sharded(model: Any) -> bool:
+    return is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model) or isinstance(model, FSDPModule)
+
+
+def _encoded(model: LlavaSomForConditionalGeneration, pixel_values: Tensor, pages: Sequence[TileGrid]) -> PageTokens:
+    """`encode_pages` in one run."""
     grid, config, projector = model.config.token_grid, model.config, model.multi_modal_projector
     pruner = model.pruner if isinstance(model.pruner, TilePruner) else None
     layers = pruner.layers() if pruner else ()
@@ -107,6 +156,7 @@ class _Pruning:
         tokens, keep = self._projected(placement, choice)
         tokens = self.projector.with_special(tokens)
         special = keep.new_ones(len(keep), tokens.shape[1] - keep.shape[1])
+        choice = replace(choice, features=tokens.new_empty(0))  # patches of all tiles, of no use any more
         return tokens, None if keep.all() else torch.cat([keep, special], dim=1), choice
 
     def _projected(self, placement: str, choice: Choice) -> tuple[Tensor, Tensor]:

@@ -66,15 +66,14 @@ class PixelReader(PageReader):
     @cached_property
     def _layout(self) -> TileLayout:
         side = self.tile_size // self.patch_size
-        projector = _named(self.projector)
-        options = {key: value for key, value in projector.items() if key != "type"}
-        return TileLayout((side, side), projector, PROJECTORS.get(projector["type"]).num_special(**options))
+        projector, options = PROJECTORS.resolve(self.projector)
+        return TileLayout((side, side), PROJECTORS.named(self.projector), projector.num_special(**options))
 
     @cached_property
     def _pruner(self) -> TilePruner | None:
         if self.pruning is None:
             return None
-        pruner = _tile_pruner(None if self.pruning == "none" else build_pruner(_named(self.pruning)))
+        pruner = _tile_pruner(None if self.pruning == "none" else build_pruner(PRUNERS.named(self.pruning)))
         if pruner.layers():
             raise ValueError(
                 f"{_label(self.pruning)} chooses by the attention of a vision encoder. Name a checkpoint with --model, "
@@ -208,14 +207,10 @@ def _tile_pruner(pruner: Pruner | None) -> TilePruner:
     return pruner
 
 
-def _named(given: str | dict[str, Any]) -> dict[str, Any]:
-    return {"type": given} if isinstance(given, str) else given
-
-
-def _label(plug_in: str | dict[str, Any] | None) -> str | None:
-    """A plug-in and its options in a few words."""
-    if plug_in is None:
+def _label(pruning: str | dict[str, Any] | None) -> str | None:
+    """A pruner and its options in a few words."""
+    if pruning is None:
         return None
-    named = _named(plug_in)
+    named = PRUNERS.named(pruning)
     options = [f"{key}={value}" for key, value in named.items() if key != "type"]
     return f"{named['type']} ({', '.join(options)})" if options else named["type"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -59,6 +59,22 @@ class Registry(Generic[T]):
             f"\n{module} could not be imported: {error!r}" for module, error in self._failed_imports.items()
         )
         raise ValueError(closest_match_message(self.kind, name, self._entries) + failures)
+
+    def named(self, given: str | Mapping[str, Any]) -> dict[str, Any]:
+        """A name, or `{"type": name, **options}`, as the latter; a ValueError for anything else."""
+        if isinstance(given, str):
+            return {"type": given}
+        if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
+            raise ValueError(
+                f"{self.kind}={given!r}: has no type. Write a name, or its options as "
+                f'{{"type": name, ...}}. Names: {", ".join(self.names())}.'
+            )
+        return dict(given)
+
+    def resolve(self, given: str | Mapping[str, Any]) -> tuple[T, dict[str, Any]]:
+        """The plug-in that a name, or `{"type": name, **options}`, stands for, and the options."""
+        options = self.named(given)
+        return self.get(options.pop("type")), options
 
     def names(self) -> list[str]:
         """Every registered name, sorted."""

@@ -87,7 +87,11 @@ class Tiling:
     @classmethod
     def parse(cls, given: str | Mapping[str, Any]) -> Tiling:
         """From the options, or from the name of a family alone; a ValueError for an unknown key or value."""
-        return _parsed(json.dumps({"grids": given} if isinstance(given, str) else dict(given)))
+        if not isinstance(given, str | Mapping):
+            raise ValueError(f'tiling={given!r}: is a family of grids ("grid_9"), or options by name (grids=...).')
+        options = {"grids": given} if isinstance(given, str) else dict(given)
+        _family(options.get("grids", "grid_9"))  # a type check would not say what a family is
+        return _parsed(json.dumps(options))
 
     def plan(self, width: int, height: int, tile_size: int) -> TileGrid:
         """The grid of a page; see `plan_tiles`."""
@@ -130,7 +134,7 @@ def plan_tiles(
         raise ValueError(f"A page of {width}x{height} in tiles of {tile_size}: all must be at least 1 pixel.")
     if max_upscale is not None and max_upscale <= 0:
         raise ValueError(f"max_upscale={max_upscale}: must be above 0, or None for no limit.")
-    grid_RC = _family(grids if isinstance(grids, str) else tuple((int(rows), int(cols)) for rows, cols in grids))
+    grid_RC = _family(grids)
     if max_upscale is not None:
         grid_RC = _within(grid_RC, width, height, tile_size, max_upscale)
     rows, cols = grid_RC[np.argmax(_scores(grid_RC, width, height, tile_size))].tolist()
@@ -142,11 +146,18 @@ def _parsed(options: str) -> Tiling:
     return parse_options(Tiling, json.loads(options))
 
 
-@lru_cache
-def _family(grids: str | tuple[tuple[int, int], ...]) -> np.ndarray:
+def _family(grids: GridFamily) -> np.ndarray:
     """The (rows, cols) of a family, int64 `[G, 2]`, in its order."""
+    try:
+        return _family_array(grids if isinstance(grids, str) else tuple(tuple(map(int, pair)) for pair in grids))
+    except TypeError:
+        raise ValueError(f"grids={grids!r}: is no family of (rows, cols), such as [[1, 1], [1, 2]].") from None
+
+
+@lru_cache
+def _family_array(grids: str | tuple[tuple[int, ...], ...]) -> np.ndarray:
     pairs = _named_family(grids) if isinstance(grids, str) else grids
-    if not pairs or min(min(pair) for pair in pairs) < 1:
+    if not pairs or any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
         raise ValueError(f"grids={grids!r}: needs at least one (rows, cols), each at least 1.")
     family = np.array(pairs, dtype=np.int64)
     family.setflags(write=False)

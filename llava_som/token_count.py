@@ -27,6 +27,5 @@ class TokenCount:
 
     def span_lengths(self, page: TileGrid) -> list[int]:
         """Placeholders of a page, a number for each stretch between which text may stand."""
-        options = {key: value for key, value in self.compressor.items() if key != "type"}
-        compressor = COMPRESSORS.get(self.compressor["type"])
+        compressor, options = COMPRESSORS.resolve(self.compressor)
         return compressor.span_lengths(page, (self.rows, self.cols), self.num_special, **options)

@@ -85,23 +85,19 @@ class TileLayout:
     projector: dict[str, Any]
     num_special: int
 
-    @property
-    def projector_class(self) -> type[Projector]:
-        """The class that `projector` names."""
-        return PROJECTORS.get(self.projector["type"])
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {key: value for key, value in self.projector.items() if key != "type"}
+    @cached_property
+    def _projector(self) -> tuple[type[Projector], dict[str, Any]]:
+        return PROJECTORS.resolve(self.projector)
 
     @cached_property
     def out_grid(self) -> tuple[int, int]:
         """Rows and columns of the projector's tokens."""
-        return self.projector_class.output_grid(*self.grid, **self._options)
+        projector, options = self._projector
+        return projector.output_grid(*self.grid, **options)
 
     def placement(self, pruner: TilePruner) -> str:
         """Where the pruner works."""
-        return placement_of(pruner, self.projector_class, "none")
+        return placement_of(pruner, self._projector[0], "none")
 
     def tiles(self, page: TileGrid, pruner: TilePruner | None, choice: Choice | None) -> tuple[TileTokens, ...]:
         """The tokens of each tile of a page, after `choice` where there is one."""
@@ -123,7 +119,8 @@ class TileLayout:
 
     def _tokens_of(self, units: int, placement: str | None) -> int:
         """Tokens made of so many kept units: patches are regrouped, `page_encoder.regrouped`."""
-        if placement != "pre_v2t" or not issubclass(self.projector_class, GroupedProjector):
+        projector, options = self._projector
+        if placement != "pre_v2t" or not issubclass(projector, GroupedProjector):
             return units
-        height, width = self.projector_class.window(**self._options)
+        height, width = projector.window(**options)
         return -(-units // (height * width))

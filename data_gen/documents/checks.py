@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from data_gen.requests import Rejected
 from data_gen.sources.base import Page
-from llava_som.data.schema import DOCOWL_PLACEHOLDER, IMAGE_PLACEHOLDER
+from llava_som.data.schema import IMAGE_PLACEHOLDER
 
-RESERVED = (IMAGE_PLACEHOLDER, DOCOWL_PLACEHOLDER, "</doc", "</md>", "</ocr>")
+RESERVED = re.compile(
+    rf"{IMAGE_PLACEHOLDER}|</(?:doc|md>|ocr>)"
+    r"|<\|\w+\|>|</?s>"  # <|image|>, and what chat templates end turns with: tokenizers would take them for the thing
+)
 MOST_RIGHT_TO_LEFT = 0.05  # of the letters
 _RIGHT_TO_LEFT = ("R", "AL")
 
@@ -23,9 +27,8 @@ def check_page(page: Page) -> None:
     text = " ".join(word.text for block in page.blocks for line in block.lines for word in line.words)
     if not text.strip():
         raise Rejected("no text", "there is not a word on it")
-    for reserved in RESERVED:
-        if reserved in f"{text} {page.markdown or ''} {page.caption or ''}":
-            raise Rejected("reserved words", f"the page says {reserved!r}, which training would not read as text")
+    if reserved := RESERVED.search(f"{text} {page.markdown or ''} {page.caption or ''}"):
+        raise Rejected("reserved words", f"the page says {reserved[0]!r}, which training would not read as text")
     letters = [letter for letter in text if letter.isalpha()]
     leftwards = sum(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in letters)
     if leftwards > MOST_RIGHT_TO_LEFT * len(letters):

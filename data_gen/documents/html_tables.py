@@ -5,22 +5,31 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 from data_gen.documents.table import Cell, Table
 from llava_som.images import ImageError
 
 MOST_ROWS, MOST_COLUMNS = 200, 60
 _UNSEEN = {"script", "style", "template"}
+_ROW_GROUPS = ("thead", "tbody", "tfoot")
+
+
+class WrittenRow(NamedTuple):
+    """A row: the number of its group (head, body or foot of the table), and (text, columns, rows, is it a header)."""
+
+    group: int
+    cells: list[tuple[str, int, int, bool]]
 
 
 class TableReader(HTMLParser):
-    """Collects the tables of a page: for each its rows of (text, columns, rows, is it a header), as written."""
+    """Collects the tables of a page: for each its rows, as written."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.tables: list[list[list[tuple[str, int, int, bool]]]] = []
+        self.tables: list[list[WrittenRow]] = []
         self.nested: set[int] = set()
-        self._depth = self._unseen = 0
+        self._depth = self._unseen = self._group = 0
         self._cell: tuple[int, int, bool] | None = None
         self._text: list[str] = []
 
@@ -37,7 +46,10 @@ class TableReader(HTMLParser):
             return
         elif tag == "tr":
             self._end_cell()
-            self.tables[-1].append([])
+            self.tables[-1].append(WrittenRow(self._group, []))
+        elif tag in _ROW_GROUPS:
+            self._end_cell()
+            self._group += 1
         elif tag in ("td", "th"):
             self._end_cell()
             given = dict(attrs)
@@ -48,8 +60,9 @@ class TableReader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         """Close a table or a cell."""
         self._unseen = max(0, self._unseen - (tag in _UNSEEN))
-        if tag in ("td", "th", "tr", "table") and self._depth == 1:
+        if tag in ("td", "th", "tr", "table", *_ROW_GROUPS) and self._depth == 1:
             self._end_cell()
+            self._group += tag in _ROW_GROUPS
         if tag == "table":
             self._depth = max(0, self._depth - 1)
 
@@ -67,14 +80,14 @@ class TableReader(HTMLParser):
         if self._cell is not None:
             rows = self.tables[-1]
             if not rows:
-                rows.append([])
+                rows.append(WrittenRow(self._group, []))
             columns, spanned, is_header = self._cell
-            rows[-1].append((" ".join("".join(self._text).split()), columns, spanned, is_header))
+            rows[-1].cells.append((" ".join("".join(self._text).split()), columns, spanned, is_header))
         self._cell, self._text = None, []
 
 
 def span_of(value: str | None, zero: int = 1) -> int:
-    """How many columns or rows a cell takes, 1 where the attribute is no number; 0 rows are all that are left."""
+    """How many columns or rows a cell takes; 1 where the attribute is no number, 0 rows are all that its group has."""
     if value is None or not re.fullmatch(r"\s*\+?\d{1,6}\s*", value):
         return 1
     return int(value) or zero
@@ -104,13 +117,13 @@ def read_table(file: Path, number: int) -> Table:
     if number in reader.nested:
         raise ImageError(f"{place}: holds a table inside a cell. Take the inner one out, it cannot be put in Markdown.")
     try:
-        return on_grid([row for row in reader.tables[number] if row])
+        return on_grid([row for row in reader.tables[number] if row.cells])
     except ValueError as error:
         raise ImageError(f"{place}: {error}") from None
 
 
-def on_grid(rows: list[list[tuple[str, int, int, bool]]]) -> Table:
-    """Cells in the places that browsers give them; places that no cell takes become empty ones.
+def on_grid(rows: list[WrittenRow]) -> Table:
+    """Cells in the places that browsers give them, none beyond its row group; places that no cell takes become empty.
 
     Raises:
         ValueError: there is no text, cells overlap, or the table is too large to be drawn.
@@ -119,14 +132,16 @@ def on_grid(rows: list[list[tuple[str, int, int, bool]]]) -> Table:
         raise ValueError(f"has {len(rows)} rows, at most {MOST_ROWS} can be drawn. Part the table.")
     taken: dict[tuple[int, int], int] = {}
     cells: list[Cell] = []
+    ends = {given.group: row + 1 for row, given in enumerate(rows)}
     for row, given in enumerate(rows):
         column = 0
-        for text, columns, spanned, is_header in given:
+        for text, columns, spanned, is_header in given.cells:
             while (row, column) in taken:
                 column += 1
             if column + columns > MOST_COLUMNS:
                 raise ValueError(f"has more than {MOST_COLUMNS} columns, which cannot be drawn. Part the table.")
-            reach = min(spanned or len(rows), len(rows) - row)
+            left = ends[given.group] - row
+            reach = min(spanned or left, left)
             places = [(row + down, column + right) for down in range(reach) for right in range(columns)]
             if any(place in taken for place in places):
                 raise ValueError(f"the cell {text[:40]!r} in row {row + 1} reaches into another one. Mend its spans.")

@@ -8,18 +8,23 @@ what is below.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import NamedTuple, Protocol, TypeVar
 
-from llava_som.data.page_record import Block, Box, Line, Word
+from llava_som.data.page_record import Block, Box, Line, Word, around
 
 COLUMN_GAP = 2.5  # characters; a wider gap in a row is one between columns
 ROW_OVERLAP = 0.5  # of the lower of two boxes; more and they stand in one row
 BLOCK_GAP = 0.9  # of a line's height, between lines of one block
 COLUMN_LINES = 3  # a column has at least so many; fewer beside a gap are an entry and its value
 BLOCK_SIZES = 1.5  # the most that the heights of neighbouring lines of a block differ by, as a ratio
+LEADER = 4  # signs that stand for a leader: how many dots a contents page has between title and number, nobody counts
 _OPEN_ROWS = 16  # words come sorted by height, so older rows take no more of them
+
+_FILLS = "._·…"
+_LONG_FILL = re.compile(rf"([{_FILLS}])\1{{{LEADER},}}")  # longer than a leader is written
 
 
 class Boxed(Protocol):
@@ -61,8 +66,9 @@ def rows_of(items: Sequence[T]) -> list[list[T]]:
 
 
 def lines_of_row(row: Sequence[Word]) -> list[Line]:
-    """A row cut where a gap is wider than one between words."""
+    """A row with short leaders, cut where a gap is wider than one between words."""
     limit = COLUMN_GAP * character_width(row)
+    row = list(with_short_leaders(row))
     lines: list[list[Word]] = [[row[0]]]
     for left, right in pairwise(row):
         if right.box[0] - left.box[2] > limit:
@@ -71,8 +77,30 @@ def lines_of_row(row: Sequence[Word]) -> list[Line]:
     return [Line(words=tuple(words)) for words in lines]
 
 
+def with_short_leaders(row: Sequence[Word]) -> Iterator[Word]:
+    """A row in which dots, and lines to write on, that fill a gap are one word of four signs in the place of all."""
+    for fill, group in groupby(row, key=fill_of):
+        words = list(group)
+        if fill and sum(len(word.text) for word in words) > LEADER:
+            yield Word(text=fill * LEADER, box=around(word.box for word in words))
+        else:
+            yield from map(with_short_fills, words)
+
+
+def with_short_fills(word: Word) -> Word:
+    """A word whose leader, as in "Date:________", is four signs long; any other as it is."""
+    text = _LONG_FILL.sub(r"\1" * LEADER, word.text)
+    return word if text == word.text else Word(text=text, box=word.box)
+
+
+def fill_of(word: Word) -> str:
+    """The sign that a word of a leader consists of; empty for any other word."""
+    return word.text[0] if word.text[:1] in _FILLS and len(set(word.text)) == 1 else ""
+
+
 def character_width(words: Sequence[Word]) -> float:
-    """Pixels a character takes, on average; never 0."""
+    """Pixels a character takes, on average; never 0. Words with a leader do not count, as signs of it are left out."""
+    words = [word for word in words if not any(fill * LEADER in word.text for fill in _FILLS)] or words
     width = sum(word.box[2] - word.box[0] for word in words)
     return max(1.0, width / max(1, sum(len(word.text) for word in words)))
 

@@ -1,11 +1,13 @@
 """Tasks that tie text to its place: text to box and box to text, at four sizes (arXiv 2403.12895, section 3.2).
 
 A word, a phrase (some words of a line), a line, a block (two lines up to half of the page's). A text that stands on the
-page twice is never asked for, nor a word so small that its place would be lost in the rounding of boxes.
+page twice, if only in capitals or before a comma, is never asked for, nor a word so small that its place would be lost
+in the rounding of boxes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Literal, NamedTuple, TypeVar
@@ -16,6 +18,7 @@ from llava_som.data.page_record import Box, PageRecord, Word, around
 from llava_som.data.text_boxes import encode_box
 
 T = TypeVar("T")
+_AROUND = re.compile(r"^\W+|\W+$")
 Grain = Literal["word", "phrase", "line", "block"]
 TASK_NAMES: dict[Grain, str] = {"word": "word", "phrase": "phrase", "line": "line", "block": "paragraph"}
 """What the published data calls the four sizes."""
@@ -48,7 +51,7 @@ def places(page: PageRecord, grain: Grain, min_word_area: float, rng: Random) ->
         box = around(word.box for words in excerpt for word in words)
         text = "\n".join(" ".join(word.text for word in words) for words in excerpt)
         is_large = grain != "word" or area(box) >= min_word_area * page.size[0] * page.size[1]
-        if is_large and any(map(str.isalnum, text)) and written.count(spaced(excerpt)) == 1:
+        if is_large and has_letters(text) and stands_once(spaced(excerpt), written):
             yield Place(text, box)
 
 
@@ -58,10 +61,12 @@ def single_words(page: PageRecord, rng: Random) -> Iterator[Excerpt]:
 
 
 def phrases(page: PageRecord, rng: Random) -> Iterator[Excerpt]:
-    """Of each line some words that follow one another, fewer than it has."""
+    """Of each line some words that follow one another, fewer than it has; dashes and bullets are at neither end."""
     for line in page.lines:
         if len(line.words) > 2:
-            yield [run_of(line.words, min(LONGEST_PHRASE, len(line.words) - 1), rng)]
+            phrase = run_of(line.words, min(LONGEST_PHRASE, len(line.words) - 1), rng)
+            if has_letters(phrase[0].text) and has_letters(phrase[-1].text):
+                yield [phrase]
 
 
 def whole_lines(page: PageRecord, rng: Random) -> Iterator[Excerpt]:
@@ -93,8 +98,23 @@ def run_of(items: Sequence[T], most: int, rng: Random) -> tuple[T, ...]:
 
 
 def spaced(lines: Iterable[Sequence[Word]]) -> str:
-    """Text in which one excerpt is found in another only where whole words and line ends agree."""
-    return "\n".join("".join(f" {word.text} " for word in words) for words in lines)
+    """Text in which one excerpt is found in another only where whole words, without marks, and line ends agree."""
+    return "\n".join("".join(f" {bare(word.text)} " for word in words) for words in lines)
+
+
+def bare(text: str) -> str:
+    """A word in small letters without the marks around it: "(Total," is the same word as "total"."""
+    return _AROUND.sub("", text.casefold()) or text
+
+
+def stands_once(text: str, written: str) -> bool:
+    """Whether a text is found in another in one place only; places may overlap."""
+    return written.find(text) == written.rfind(text)
+
+
+def has_letters(text: str) -> bool:
+    """Whether there is a letter or digit, and not marks alone."""
+    return any(map(str.isalnum, text))
 
 
 def area(box: Box) -> int:

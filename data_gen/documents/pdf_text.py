@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_gen.requests import Rejected
-from llava_som.data.page_record import Word
+from llava_som.data.page_record import Word, inside
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -23,7 +23,10 @@ _LIGATURES = range(0xFB00, 0xFB07)  # the Latin ones, ff to st, which are read a
 
 
 class Character(NamedTuple):
-    """One character; `box` is left, bottom, right, top in points from the page's lower left corner."""
+    """One character; `box` is left, bottom, right, top in points from the page's lower left corner.
+
+    It is as wide as the font sets the character and as high as the font, so a gap between words is what blanks take.
+    """
 
     text: str
     box: tuple[float, float, float, float]
@@ -65,12 +68,10 @@ def characters(page: pypdfium2.PdfPage) -> Iterator[Character]:
         code = pdfium.FPDFText_GetUnicode(layer, k)
         text = chr(code) if 0 < code <= 0x10FFFF else ""
         is_broken_word = text == _BROKEN_WORD and pdfium.FPDFText_IsHyphen(layer, k)
-        left, _, right, _ = layer.get_charbox(k)
-        _, bottom, _, top = layer.get_charbox(k, loose=True)  # the height of the font, not of the letter
         sideways = math.remainder(math.degrees(pdfium.FPDFText_GetCharAngle(layer, k)) + turned, 360)
         yield Character(
             text="-" if is_broken_word else text,
-            box=(left, bottom, right, top),
+            box=layer.get_charbox(k, loose=True),
             is_upright=abs(sideways) <= _UPRIGHT,
             is_mapped=is_broken_word or (not pdfium.FPDFText_HasUnicodeMapError(layer, k) and is_letter(text)),
         )
@@ -108,8 +109,7 @@ def word_of(group: Sequence[Character], position: pypdfium2.PdfPosConv, size: tu
     text = readable("".join(character.text for character in group if character.is_mapped))
     if not (0 <= left + right < 2 * size[0] and 0 <= top + bottom < 2 * size[1] and text):
         return None
-    left, top = min(max(0, left), size[0] - 1), min(max(0, top), size[1] - 1)
-    return Word(text=text, box=(left, top, max(left + 1, min(right, size[0])), max(top + 1, min(bottom, size[1]))))
+    return Word(text=text, box=inside((left, top, right, bottom), size))
 
 
 def readable(text: str) -> str:

@@ -70,7 +70,8 @@ def look_up_pages(pages: Sequence[PageRecord], reading: Reading, rng: Random) ->
     chosen = rng.sample(distinct, rng.randint(1, min(MOST_TARGETS, len(distinct))))
     asked = " ".join(f"<doc> {texts[k]} </doc>" for k in chosen)
     answer = " ".join(f"<img {k + 1}>" for k in chosen)
-    return exchange(rng.choice(prompts.FIND_PAGES).format(texts=asked), answer, images=len(pages))
+    wordings = prompts.FIND_PAGE if len(chosen) == 1 else prompts.FIND_PAGES
+    return exchange(rng.choice(wordings).format(texts=asked), answer, images=len(pages))
 
 
 def exchange(question: str, answer: str, images: int = 1) -> Turns:

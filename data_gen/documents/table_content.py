@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from data_gen.documents.table import Cell, Table
-from data_gen.documents.vocabulary import ENTITIES, GROUPS, MEASURES, measured
+from data_gen.documents.vocabulary import ENTITIES, GROUPS, MEASURES
 
 MOST_ROWS = 10
 
@@ -27,23 +27,23 @@ def made_up_table(rng: Random, merged_share: float) -> Table:
     for name, span in zip(rng.sample(names, len(spans)), spans, strict=True):
         cells.append(Cell(name, row, 0, rows=span))
         row += span
-    for column in range(1, columns + 1):
-        value = measured(rng)
-        cells += [Cell(value(), row, column) for row in range(first, first + rows)]
+    for heading in [cell for cell in cells if cell.text in MEASURES]:
+        value = MEASURES[heading.text](rng)
+        cells += [Cell(value(), row, heading.column) for row in range(first, first + rows)]
     ordered = sorted(cells, key=lambda cell: (cell.row, cell.column))
     return Table(first + rows, columns + 1, tuple(ordered))
 
 
 def header(subject: str, columns: int, rng: Random) -> list[Cell]:
     """One row: the subject, then a measure for each column."""
-    texts = [subject, *rng.sample(MEASURES, columns)]
+    texts = [subject, *rng.sample([*MEASURES], columns)]
     return [Cell(text, 0, column, is_header=True) for column, text in enumerate(texts)]
 
 
 def two_row_header(subject: str, columns: int, rng: Random) -> list[Cell]:
     """The subject over both rows, groups in the upper one, each over one or more measures in the lower one."""
     cells = [Cell(subject, 0, 0, rows=2, is_header=True)]
-    names, measures, column = rng.sample(GROUPS, columns), rng.sample(MEASURES, columns), 1
+    names, measures, column = rng.sample(GROUPS, columns), rng.sample([*MEASURES], columns), 1
     while column <= columns:
         width = rng.randint(1, columns + 1 - column)
         cells.append(Cell(names.pop(), 0, column, columns=width, is_header=True))

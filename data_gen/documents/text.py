@@ -44,5 +44,8 @@ def row_text(words: Sequence[Word]) -> str:
 
 
 def spaces(gap: float, width: float) -> int:
-    """How many characters of this width fit into a gap, in pixels both: 1 to 4."""
-    return min(MOST_SPACES, max(1, round(gap / width)))
+    """How many characters of this width fit into a gap, in pixels both: 1 to 4.
+
+    The last one needs three quarters of its room: stretched lines of justified text keep single spaces.
+    """
+    return min(MOST_SPACES, max(1, int(gap / width + 0.25)))

@@ -21,7 +21,7 @@ from data_gen.sources import SOURCES
 from data_gen.sources.base import ImageRef, Page, read_json
 from data_gen.sources.pdf import PDF_SUFFIX, PdfPages, is_pdf, page_index
 from llava_som.config_file import option
-from llava_som.data.page_record import Line, Word, around
+from llava_som.data.page_record import Line, Word, around, inside
 from llava_som.images import IMAGE_SUFFIXES, open_image
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class OcrSource(PdfPages):
 
     def refs(self) -> Sequence[ImageRef]:
         """One ref for each image, and one for every `window` pages of a PDF file."""
-        captions = {} if self.captions is None else read_captions(self.captions)
+        captions = {} if self.captions is None else read_captions(self.captions, self.root)
         found: list[ImageRef] = []
         for ref in super().refs():
             if is_pdf(ref):
@@ -92,11 +92,13 @@ class OcrSource(PdfPages):
             return render(page, self.dpi)[0]
 
 
-def read_captions(file: Path) -> dict[str, str]:
-    """The captions by image file; a ValueError where the file is not of that form."""
+def read_captions(file: Path, root: Path) -> dict[str, str]:
+    """The captions by image file below `root`; a ValueError where the file is not of that form or names another."""
     content = read_json(file)
     if not isinstance(content, dict) or not all(isinstance(text, str) and text.strip() for text in content.values()):
         raise ValueError(f'{file}: has to hold captions by image file, {{"a.jpg": "A street sign at night."}}.')
+    if absent := next((name for name in content if not (root / name).is_file()), None):
+        raise ValueError(f"{file}: {absent!r} is no file in {root}. Name images by their paths from there.")
     return {name: " ".join(text.split()) for name, text in content.items()}
 
 
@@ -142,10 +144,7 @@ def words_of(line: Sequence[Any], size: tuple[int, int]) -> Iterator[Word]:
     for text, _, corners in line:
         if not text.strip():  # such a word has no corners
             continue
-        left, top, right, bottom = around([(x, y, x, y) for x, y in corners])
-        left, top = min(max(0, left), size[0] - 1), min(max(0, top), size[1] - 1)
-        box = (left, top, max(left + 1, min(right, size[0])), max(top + 1, min(bottom, size[1])))
-        yield Word(text="".join(text.split()), box=box)
+        yield Word(text="".join(text.split()), box=inside(around([(x, y, x, y) for x, y in corners]), size))
 
 
 @cache

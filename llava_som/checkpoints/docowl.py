@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer, CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
 from llava_som.auto import LlavaSomConfig, LlavaSomForConditionalGeneration, LlavaSomProcessor
 from llava_som.checkpoints.docowl_names import rename_docowl
@@ -61,7 +62,8 @@ def load_docowl(path: str | Path, config: dict[str, Any], options: dict[str, Any
     ours = _our_config(path, config, options["dtype"])
     folder = local_folder(path)
     weights = rename_docowl(read_weights(folder), ours.vision_config.num_attention_heads)
-    model = LlavaSomForConditionalGeneration._from_config(ours, **options)
+    with no_init_weights():  # all are loaded, or it is an error; random ones take minutes at this size
+        model = LlavaSomForConditionalGeneration._from_config(ours, **options)
     load_exactly(model, weights, origin=str(path), assign=False)
     tokenizer = _tokenizer(folder)
     model.config.image_token_id = add_image_token(tokenizer)

@@ -25,13 +25,19 @@ class DocCompressor(PageCompressor):
         heads: attention heads.
         inner_width: width at which the layers work, between a projection down and one up; D when absent, as published.
         eos: a learned vector after each page; the published checkpoint has it.
+
+    Raises:
+        ValueError: no layers or heads, or heads that do not divide the width.
     """
 
     def __init__(
         self, width: int, layers: int = 2, heads: int = 16, inner_width: int | None = None, eos: bool = False
     ) -> None:
         super().__init__(width, eos)
-        inner = inner_width or width
+        inner = width if inner_width is None else inner_width
+        for name, number in (("layers", layers), ("heads", heads), ("inner_width", inner)):
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name}={number!r}: the compressor takes a whole number of at least 1.")
         if inner % heads:
             raise ValueError(f"heads={heads} do not divide the width {inner} of the compressor. Choose a divisor.")
         self.down = nn.Linear(width, inner) if inner != width else nn.Identity()

@@ -121,3 +121,9 @@ def around(boxes: Iterable[Box]) -> Box:
     """The smallest box that holds all of these; at least one is needed."""
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def inside(box: Box, size: tuple[int, int]) -> Box:
+    """A box as far as it lies in an image of this (width, height), at least one pixel wide and high."""
+    left, top = min(max(0, box[0]), size[0] - 1), min(max(0, box[1]), size[1] - 1)
+    return left, top, max(left + 1, min(box[2], size[0])), max(top + 1, min(box[3], size[1]))

@@ -15,7 +15,12 @@ import re
 from collections.abc import Sequence
 
 LARGEST = 999
-_BOX = re.compile(r"<bbox>\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*</bbox>")
+Shares = tuple[float, float, float, float]
+"""Left, top, right, bottom as shares of the image's width and height, 0 to 1."""
+
+_FOUR = r"\s*,\s*".join(4 * [r"(-?[0-9]+)"])
+_BOX = re.compile(rf"<bbox>\s*{_FOUR}\s*</bbox>")
+_ALONE = re.compile(rf"\s*(?:<bbox>)?\s*{_FOUR}\s*(?:</bbox>)?\s*")
 
 
 def encode_box(box: Sequence[float], size: tuple[int, int]) -> str:
@@ -40,13 +45,22 @@ def encode_box(box: Sequence[float], size: tuple[int, int]) -> str:
 def decode_boxes(text: str, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
     """Every box written in a text, as left, top, right, bottom in pixels of an image of this (width, height).
 
-    A number above 999 counts as 999; what is not a box of four whole numbers is no box.
+    A number above 999 counts as 999, one below 0 as 0; what is not a box of four whole numbers is no box.
     """
-    sides = (*size, *size)
-    found = []
-    for match in _BOX.finditer(text):
-        left, top, right, bottom = (
-            min(LARGEST, int(number)) / LARGEST * side for number, side in zip(match.groups(), sides, strict=True)
-        )
-        found.append((left, top, right, bottom))
-    return found
+    width, height = size
+    boxes = (_shares(match) for match in _BOX.finditer(text))
+    return [(left * width, top * height, right * width, bottom * height) for left, top, right, bottom in boxes]
+
+
+def sole_box(text: str) -> Shares | None:
+    """The box that a text consists of, with or without its tags, as shares of the image; None if it is anything else.
+
+    This is how answers are scored: words around the box, or a second one, are no answer.
+    """
+    match = _ALONE.fullmatch(text)
+    return _shares(match) if match else None
+
+
+def _shares(match: re.Match[str]) -> Shares:
+    left, top, right, bottom = (min(LARGEST, max(0, int(number))) / LARGEST for number in match.groups())
+    return left, top, right, bottom

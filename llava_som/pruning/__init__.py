@@ -16,9 +16,4 @@ def build_pruner(given: dict[str, Any] | None) -> Pruner | None:
     """The pruner of `{"type": name, **options}`; a ValueError for an unknown name, option or value."""
     from llava_som.config_file import parse_options
 
-    if given is None:
-        return None
-    if "type" not in given:
-        raise ValueError(f"pruning={given!r} has no type. Name a pruner: {', '.join(PRUNERS.names())}.")
-    options = {key: value for key, value in given.items() if key != "type"}
-    return parse_options(PRUNERS.get(given["type"]), options)
+    return None if given is None else parse_options(*PRUNERS.resolve(given))

@@ -117,6 +117,17 @@ class Choice:
     scores: Tensor
     density: Tensor | None = None
 
+    @classmethod
+    def joined(cls, choices: Sequence[Choice]) -> Choice:
+        """The choices about some tiles and the tiles after them, of one pruner."""
+        densities = [choice.density for choice in choices if choice.density is not None]
+        return cls(
+            torch.cat([choice.keep for choice in choices]),
+            torch.cat([choice.features for choice in choices]),
+            torch.cat([choice.scores for choice in choices]),
+            torch.cat(densities) if densities else None,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pruner:

@@ -35,9 +35,18 @@ class Shortening:
         """`[B, L]` to `[B, L']`."""
         return values.gather(1, self.source).masked_fill(~self.is_token, padding)
 
-    def positions(self) -> Tensor:
-        """Position ids from 0, `[B, L']`; of padding, 0 or the last one."""
-        return (self.is_token.cumsum(dim=1) - 1).clamp(min=0)
+    def positions(self, given: Tensor) -> Tensor:
+        """Position ids `[1 or B, L]` without gaps where tokens went, `[B, L']`; 0 for padding.
+
+        A sample keeps the position it begins with. It begins wherever `given` does not go on by one, so give padding a
+        position that does not lead on to one.
+        """
+        given = given.expand(len(self.source), -1)
+        is_gone = torch.ones_like(given).scatter(1, self.source, (~self.is_token).to(given))
+        gone = is_gone.cumsum(dim=1)
+        begins = torch.cat([torch.ones_like(given[:, :1]), given.diff(dim=1) != 1], dim=1).bool()
+        gone_before_sample = torch.where(begins, gone - is_gone, 0).cummax(dim=1).values
+        return self.apply(given - gone + gone_before_sample, padding=0)
 
 
 @dataclass(frozen=True)
@@ -47,14 +56,42 @@ class EncodedPrompt:
     Attributes:
         input_ids: `[B, L]`, with a placeholder for each image feature.
         attention_mask: `[B, L]`, or None.
+        position_ids: `[B, L]`, or None.
         image_features: `[S, D_text]`, in the order of the placeholders.
         shortening: how it came from the prompt that was given; None where nothing was dropped.
     """
 
     input_ids: Tensor
     attention_mask: Tensor | None
+    position_ids: Tensor | None
     image_features: Tensor
     shortening: Shortening | None = None
+
+    def without(self, dropped: Tensor, padding_side: Literal["left", "right"], padding_id: int) -> EncodedPrompt:
+        """The prompt without some of its tokens.
+
+        Args:
+            dropped: which, bool `[B, L]`.
+            padding_side: where rows are filled up, if there is no padding yet that shows it.
+            padding_id: with what.
+
+        Raises:
+            ValueError: a mask that is not of the prompt's own shape.
+        """
+        mask, positions = self.attention_mask, self.position_ids
+        if mask is not None and mask.shape != dropped.shape:
+            raise ValueError(
+                f"attention_mask is {list(mask.shape)}, input_ids {list(dropped.shape)}: where pruning shortens a "
+                "prompt they must have the same shape. Give the whole prompt at once, without past_key_values."
+            )
+        is_token = torch.ones_like(dropped) if mask is None else mask.bool()
+        shortening = Shortening.of(is_token & ~dropped, padding_side_of(mask, padding_side))
+        if positions is not None:
+            positions = shortening.positions(torch.where(is_token, positions, -2))  # padding is part of no sample
+        is_packed = mask is None and positions is not None  # decoders then tell samples apart by positions alone
+        short_mask = None if is_packed else shortening.is_token.to(torch.long)
+        short_ids = shortening.apply(self.input_ids, padding=padding_id)
+        return EncodedPrompt(short_ids, short_mask, positions, self.image_features, shortening)
 
 
 def padding_side_of(attention_mask: Tensor | None, default: Literal["left", "right"]) -> Literal["left", "right"]:

@@ -105,7 +105,7 @@ def test_words_of_pages_lie_in_the_picture_and_have_no_blanks(name, tmp_path):
         assert list(record.words)
         for word in record.words:
             left, top, right, bottom = word.box
-            assert 0 <= left < right <= page.image.width + 1 and 0 <= top < bottom <= page.image.height + 1
+            assert 0 <= left < right <= page.image.width and 0 <= top < bottom <= page.image.height
             assert word.text and not any(map(str.isspace, word.text))
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from eval.docowl_jsonl import PLACEHOLDER
+from llava_som.data.schema import DOCOWL_PLACEHOLDER
 
 
 def row(pages: Sequence[str], asked: str, answer: str, task_name: str = "qa_sft") -> dict[str, Any]:
     """A row of a JSONL: the texts of its pages, the question and the reference answer."""
-    content = PLACEHOLDER * len(pages) + asked
+    content = DOCOWL_PLACEHOLDER * len(pages) + asked
     turns = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
     return {"pages": pages, "messages": turns, "task_name": task_name}
 

@@ -10,10 +10,11 @@ import re
 from typing import Any
 
 from eval.docowl_jsonl import reference
-from eval.metrics.boxes import iou, parse_box
+from eval.metrics.boxes import iou
 from eval.metrics.captions import sentence_bleu
 from eval.metrics.corpus import counted
 from eval.metrics.text import unstopped
+from llava_som.data.text_boxes import sole_box
 
 ORDER = {"word": 1, "phrase": 2, "line": 3, "block": 4}
 """Granularities, with the n-grams that their texts are scored by."""
@@ -27,10 +28,10 @@ def score_grounding(row: dict[str, Any], answers: list[str]) -> dict[str, float]
     Raises:
         ValueError: the reference is no box.
     """
-    true = parse_box(reference(row))
+    true = sole_box(reference(row))
     if true is None:
         raise ValueError(f"{row['image'][:1]}: its reference {reference(row)!r} is not one box.")
-    said = parse_box(answers[0])
+    said = sole_box(answers[0])
     hit = float(said is not None and iou(said, true) >= 0.5)
     return {"iou50": hit, f"iou50_{granularity(row)}": hit}
 

@@ -156,6 +156,9 @@ def test_ocr_reads_scans_and_photos_and_refuses_what_lies_on_its_side(tmp_path):
     generate({**options, **photos, "out": tmp_path / "photos"})
     (sample,) = data(tmp_path / "photos")
     assert sample["conversations"][1]["value"] == "A sign at a gate. <ocr> Nobody may enter\nbefore sunrise </ocr>"
+    (tmp_path / "captions.json").write_text('{"scans/palette.png": "A sign."}')
+    with pytest.raises(ValueError, match=r"'scans/palette.png' is no file in .*scans. Name images by"):
+        generate({**options, **photos, "out": tmp_path / "none"})
 
 
 def test_docowl_lines_say_the_same_and_can_be_mixed(tmp_path):
@@ -211,9 +214,11 @@ def test_a_dry_run_reads_some_pages_and_writes_nothing(tmp_path, capsys):
     write_pdf(tmp_path / "pdfs" / "blank.pdf", [PdfPage()])
     words = [f"{key}={value}" for key, value in report(tmp_path).items()]
     assert main([*words, "dry_run=true"]) == 0 and not (tmp_path / "out").exists()
-    assert "2 pages or windows of pages. Of 2 that were read, 1 hold a page" in capsys.readouterr().out
+    foreseen = capsys.readouterr().out
+    assert re.match(r"4 pages, about (\d+) records, about \d+ s .*\nEstimated from 4 pages \(1 of them", foreseen)
     assert main(words) == 0
-    assert re.search(r"\d+ records with 54 words on 3 pages", capsys.readouterr().out)
+    (records,) = re.findall(r"about (\d+) records", foreseen)
+    assert f"{records} records with 54 words on 3 pages" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

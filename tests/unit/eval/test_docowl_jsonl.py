@@ -26,6 +26,12 @@ def test_another_number_of_placeholders_than_images_is_an_error(images):
         question(row(("user", "<|image|>What?"), ("assistant", "x"), images=images))
 
 
+def test_a_row_of_several_questions_is_an_error():
+    turns = ("user", "<|image|>Who?"), ("assistant", "Ann"), ("user", "When?"), ("assistant", "1998")
+    with pytest.raises(ValueError, match=r"asks several questions.*a row for each"):
+        question(row(*turns))
+
+
 def test_a_row_without_an_answer_is_an_error():
     with pytest.raises(ValueError, match="last turn is of the user"):
         reference(row(("system", "Be brief."), ("user", "<|image|>Who?")))

@@ -108,6 +108,17 @@ def test_llava_hf_gives_the_logits_and_the_answer_of_transformers(tmp_path, visi
     assert torch.equal(ours.generate(**inputs, max_new_tokens=12), theirs.generate(**inputs, max_new_tokens=12))
 
 
+@pytest.mark.parametrize(("vision", "strategy"), [("clip", "default"), ("siglip", "full")])
+def test_llava_hf_takes_a_pruner(tmp_path, vision, strategy):
+    folder = write_llava_hf(tmp_path, vision, strategy)
+    whole, processor = load_checkpoint(folder)
+    pruned, _ = load_checkpoint(folder, pruning={"type": "uniform_stride", "keep_ratio": 0.5, "min_tokens": 1})
+    inputs = processor.apply_chat_template(PROMPT, tokenize=True, return_dict=True, return_tensors="pt")
+    with torch.no_grad():
+        dropped = whole(**inputs).logits.shape[1] - pruned(**inputs).logits.shape[1]
+    assert dropped == whole.config.image_seq_length // 2 * len(inputs["pixel_values"])
+
+
 @pytest.mark.parametrize(
     ("projector", "with_tower", "suffix"),
     [("mlp2x_gelu", True, "safetensors"), ("mlp2x_gelu", False, "bin"), ("linear", True, "bin")],

@@ -148,6 +148,9 @@ def test_a_narrower_compressor_has_fewer_weights_and_the_published_width_as_many
 def test_what_does_not_fit_is_said_before_any_weight_exists():
     with pytest.raises(ValueError, match="heads=5 do not divide the width 32"):
         compressor(heads=5)
+    for option in ("layers", "heads", "inner_width"):
+        with pytest.raises(ValueError, match=f"{option}=0: .* at least 1"):
+            compressor(**{option: 0})
     with pytest.raises(ValueError, match="needs tiling with a global tile"):
         LlavaSomConfig(compressor="doc_compressor")
     with pytest.raises(ValueError, match="needs tiling with a global tile"):
@@ -158,5 +161,5 @@ def test_what_does_not_fit_is_said_before_any_weight_exists():
         LlavaSomConfig(compressor={"type": "doc_compressor", "head": 4}, tiling="grid_9")
     with pytest.raises(ValueError, match=r"1x7 patches do not fill .* 16x16"):
         LlavaSomConfig(projector={"type": "h_reducer", "kernel": "1x7"}, vision_config=VISION_16X16)
-    with pytest.raises(ValueError, match="keep_prefix_tokens goes with none"):
+    with pytest.raises(ValueError, match=r"keep_prefix_tokens goes with none.* 1 token\(s\)"):
         LlavaSomConfig(keep_prefix_tokens=True, tiling="grid_9")

@@ -43,6 +43,19 @@ def test_any_kind_of_image_is_read_as_rgb(image):
     assert LlavaSomImageProcessor(8)(image, return_tensors="pt")["pixel_values"].shape == (2, 3, 8, 8)
 
 
+def test_what_is_transparent_is_paper_and_samples_of_16_bits_keep_their_contrast():
+    processor = LlavaSomImageProcessor(8, image_mean=[0, 0, 0], image_std=[1, 1, 1])
+    clear = processor(Image.new("RGBA", (9, 9), (0, 0, 0, 0)), return_tensors="pt")["pixel_values"]
+    assert clear.min() == 1
+    grey = Image.fromarray(np.full((9, 9), 0x8080, np.uint16))
+    torch.testing.assert_close(processor(grey, return_tensors="pt")["pixel_values"].mean(), torch.tensor(128 / 255))
+
+
+def test_what_one_call_cannot_change_is_refused():
+    with pytest.raises(ValueError, match=r"do_resize=False: pages are always cut .* Leave it out"):
+        LlavaSomImageProcessor(8)(drawn_image(), do_resize=False)
+
+
 def test_a_page_takes_the_placeholders_of_its_tiles_with_their_markers():
     _, processor = tiny_model(projector={"type": "h_reducer", "eos": True}, tiling=TILED)
     inputs, (text,) = encode(processor, [user("?", *pages((60, 120), (40, 40)))])
@@ -105,3 +118,11 @@ def test_more_pages_than_the_decoder_takes_is_an_error_that_says_what_lowers_it(
     )
     with pytest.raises(ValueError, match=r"640 image tokens.*takes 512.*tiling.grids.*compressor=.*pruning="):
         model.generate(**inputs, max_new_tokens=2)
+    with pytest.raises(ValueError, match="takes 512"):
+        model.vision_tower = None  # it is said before anything is encoded
+        model(**inputs)
+    model, _ = tiny_model(tiling="grid_9", pruning={"type": "random", "keep_ratio": 0.9, "min_tokens": 1})
+    with pytest.raises(ValueError, match=r"620 image tokens.*takes 512"):
+        model(**inputs)
+    model.set_pruning({"type": "random", "keep_ratio": 0.1, "min_tokens": 1, "apply_to": "all"})
+    assert model(**inputs).logits.shape[1] < 512

@@ -66,7 +66,7 @@ def test_the_picture_matters_and_lands_where_its_placeholder_is():
     swapped = {**inputs, "pixel_values": inputs["pixel_values"].flip(0)}
     embeds = model.get_input_embeddings()(inputs["input_ids"])
     is_image = inputs["input_ids"] == model.config.image_token_id
-    features = model.get_image_features(inputs["pixel_values"])
+    features = model.get_image_features(inputs["pixel_values"]).pooler_output
     embeds[is_image] = torch.cat(features)
     with torch.no_grad():
         logits = model(**inputs).logits
@@ -81,6 +81,22 @@ def test_a_wrong_number_of_image_tokens_names_both_numbers():
         model(input_ids=inputs["input_ids"].repeat(2, 1), pixel_values=inputs["pixel_values"])
     with pytest.raises(ValueError, match="Give input_ids or inputs_embeds"):
         model()
+
+
+def test_inputs_of_a_processor_that_cuts_otherwise_are_refused():
+    (whole, whole_processor), (tiled, tiled_processor) = tiny_model(), tiny_model(tiling="grid_4")
+    conversation = [[user("?", drawn_image(1, (60, 30)))]]
+    with pytest.raises(ValueError, match=r"reads whole images \(tiling=None\), .* were given.* own processor"):
+        whole(**encode(tiled_processor, conversation))
+    with pytest.raises(ValueError, match=r"reads tiles .*image_grids.* are missing.* own processor"):
+        tiled(**encode(whole_processor, conversation))
+
+
+def test_positions_to_keep_are_refused_where_pruning_moves_them():
+    model, processor = tiny_model(pruning={"type": "random", "min_tokens": 1})
+    with pytest.raises(ValueError, match=r"logits_to_keep.* give a number"):
+        model(**encode(processor, CONVERSATIONS), logits_to_keep=torch.tensor([3]))
+    assert model(**encode(processor, CONVERSATIONS), logits_to_keep=2).logits.shape[1] == 2
 
 
 def test_a_batch_without_images_leaves_the_loss_alone_and_reaches_the_vision_path():
@@ -166,6 +182,12 @@ def test_config_errors_say_what_to_state():
         _ = LlavaSomConfig(projector="mlp2x_gely").image_seq_length
     with pytest.raises(ValueError, match=r"State it as LlavaSomConfig\(num_prefix_tokens=\.\.\.\)"):
         LlavaSomConfig(vision_config={"model_type": "beit"})
+    with pytest.raises(ValueError, match=r"vision_feature_layer=\[-2, 4\]: .* 0 .* to 3, or -1 to -4"):
+        LlavaSomConfig(vision_config=VISION["clip"], vision_feature_layer=[-2, 4])
+    with pytest.raises(ValueError, match=r"compressor=\{'heads': 4\}: has no type.* Names: complete_attention"):
+        LlavaSomConfig(compressor={"heads": 4})
+    with pytest.raises(ValueError, match=r"tiling=\[\[1, 2\]\]: is a family of grids .*grids="):
+        LlavaSomConfig(tiling=[[1, 2]])
     with pytest.raises(ValueError, match="a timm tower has one feature map"):
         LlavaSomConfig(vision_config={"model_type": "timm_tower"}, vision_feature_layer=-2)
     stated = LlavaSomConfig(
@@ -188,7 +210,9 @@ def test_every_beam_and_sample_of_a_row_sees_all_its_images(monkeypatch, options
     seen, insert = [], model._insert_images
     monkeypatch.setattr(model, "_insert_images", lambda *given: (seen.append(given[2]), insert(*given))[1])
     rows = model.generate(**inputs, max_new_tokens=3, **options)
-    one, two, three = model.get_image_features(inputs["pixel_values"])  # rows have one image, none, and two
+    one, two, three = model.get_image_features(
+        inputs["pixel_values"]
+    ).pooler_output  # rows have one image, none, and two
     torch.testing.assert_close(torch.cat(seen), torch.cat([one] * 3 + [two, three] * 3))  # and only the prompt has any
     assert len(rows) == (9 if "do_sample" in options else 3)
     with pytest.raises(ValueError, match=r"48 image tokens, the 2 image\(s\) give 32 features"):

@@ -47,3 +47,13 @@ def test_a_name_cannot_be_taken_twice():
 
 def test_message_without_a_close_name_lists_what_is_allowed():
     assert closest_match_message("task", "zzz", ["pope", "mme"]) == "Unknown task 'zzz'. Allowed: mme, pope."
+
+
+def test_a_name_or_options_by_name_stand_for_a_plug_in(plugin_package):
+    given = {"type": "good", "size": 3}
+    assert plugin_package.named("good") == {"type": "good"}
+    assert plugin_package.resolve(given) == (plugin_package.get("good"), {"size": 3})
+    assert given == {"type": "good", "size": 3}
+    for wrong in ({"size": 3}, ["good"], {"type": None}):
+        with pytest.raises(ValueError, match=r"thing=.* has no type\. .* Names: good"):
+            plugin_package.resolve(wrong)

@@ -89,6 +89,7 @@ def test_a_family_of_ones_own():
         5, 2, False
     )
     assert Tiling.parse("grid_9").largest().num_tiles == 10
+    assert Tiling(grids=[[1, 1], [5, 2]]).largest() == TileGrid(5, 2)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,9 @@ def test_a_family_of_ones_own():
         ({"grids": "grid_0"}, "at least one"),
         ({"grids": "grid_0x3"}, "each at least 1"),
         ({"grids": []}, "at least one"),
+        ({"grids": [[2, 0]]}, "each at least 1"),
+        ({"grids": [[1, 2, 3]]}, r"at least one \(rows, cols\)"),
+        ({"grids": [1, 2]}, r"no family of \(rows, cols\)"),
         ({"width": 0}, "0x10 .* at least 1 pixel"),
         ({"tile_size": 0}, "tiles of 0"),
         ({"max_upscale": 0.0}, "above 0"),

@@ -15,8 +15,9 @@ from train.run import train
 
 @pytest.fixture
 def check(tmp_path):
-    def run(records, features=None, change=lambda processor: None, samples=8):
-        model, processor = tiny_model()
+    def run(records, features=None, change=lambda processor: None, samples=8, cut_by=None, **parts):
+        model, processor = tiny_model(**parts)
+        processor = processor if cut_by is None else tiny_model(**cut_by)[1]
         change(processor)
         file = write_data(tmp_path, records)
         dataset = ConversationDataset(
@@ -76,6 +77,26 @@ def test_nothing_to_train_is_refused(check):
 def test_a_processor_that_counts_other_image_tokens_than_the_model_is_refused(check):
     report = check([scene(0), text_only(0)], features=9)
     with pytest.raises(ValueError, match=r"scene-0 has 16 image tokens for 1 image.*makes 9"):
+        refuse_if_broken(report.problems)
+
+
+@pytest.mark.parametrize("pruning", [None, {"type": "random", "apply_to": "all", "min_tokens": 1}])
+def test_pages_are_counted_by_their_grids_whatever_pruning_drops(check, pruning):
+    report = check([scene(0), text_only(1)], tiling="grid_4", projector="h_reducer", pruning=pruning)
+    assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    ("tiling", "cut_by", "said"),
+    [
+        (None, "grid_4", r"scene-0: .*reads whole images.* were given"),
+        ("grid_4", None, r"scene-0: .*reads tiles.* are missing"),
+        ({"grids": "grid_4", "global_tile": False}, "grid_4", r"scene-0 has \d+ image tokens for 1 image"),
+    ],
+)
+def test_a_processor_that_cuts_otherwise_than_the_model_is_refused(check, tiling, cut_by, said):
+    report = check([scene(0)], tiling=tiling, cut_by={"tiling": cut_by})
+    with pytest.raises(ValueError, match=said):
         refuse_if_broken(report.problems)
 
 

@@ -35,8 +35,17 @@ def two_columns():
 
 
 def test_gaps_become_as_many_spaces_as_fit_one_to_four():
-    assert [spaces(gap, 10) for gap in (-30, 0, 4, 16, 24, 31, 44, 900)] == [1, 1, 1, 2, 2, 3, 4, 4]
+    assert [spaces(gap, 10) for gap in (-30, 0, 4, 17, 18, 27, 28, 37, 38, 900)] == [1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
     assert page_text(page(("a b  c   d    e         f", 0, 0))) == "a b  c   d    e    f"
+
+
+def test_leaders_are_four_signs_however_long_they_are():
+    dotted = page(("1 Walks . . . . . . . . . . . . 12", 0, 0), ("Boats................. 9", 0, 20))
+    assert page_text(dotted) == "1 Walks .... 12\nBoats.... 9"
+    (leader,) = [word for word in dotted.words if word.text == "...."]
+    assert leader.box == (80, 0, 310, 14)
+    form = page(("Name: _ _ _ _ _ _ Date:__________", 0, 0), ("Wait... and so on - - -", 0, 20))
+    assert page_text(form) == "Name: ____ Date:____\nWait... and so on - - -"
 
 
 def test_words_in_any_order_become_lines_from_left_to_right_and_top_to_bottom():

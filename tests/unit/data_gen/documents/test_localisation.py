@@ -57,6 +57,24 @@ def test_what_stands_there_twice_is_never_asked_for():
     assert found(text_page("cat category"), "word", 0)[0].text  # a part of a longer word is another word
 
 
+def test_what_overlaps_itself_stands_there_twice():
+    page = text_page("see ten ten ten below")
+    asked = {place.text for seed in range(60) for place in found(page, "phrase", seed)}
+    assert "ten ten" not in asked and {"see ten", "ten ten ten", "ten below"} <= asked
+
+
+def test_the_same_word_in_capitals_or_before_a_comma_is_the_same_word():
+    page = text_page("Revenue by city\nrevenue: (high)\nhigh, low")
+    assert {place.text for place in found(page, "word", 0)} == {"by", "city", "low"}
+
+
+def test_a_phrase_begins_and_ends_with_a_word():
+    page = text_page("Index .... 32\n- 5 pounds")
+    asked = {place.text for seed in range(60) for place in found(page, "phrase", seed)}
+    assert asked == {"5 pounds"}
+    assert {place.text for place in found(page, "line", 0)} == {"Index .... 32", "- 5 pounds"}
+
+
 def test_small_words_and_signs_without_letters_are_left_out():
     page = text_page("a bb ccc -- 1", size=(100, 100))
     limit = 2 * WIDE * HIGH / 100**2

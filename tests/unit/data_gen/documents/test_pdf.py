@@ -48,6 +48,11 @@ def test_words_lie_where_the_file_draws_them(tmp_path):
     assert ink.getextrema()[0] < 100  # the word itself is there
 
 
+def test_a_blank_is_a_blank_however_narrow_the_letters_beside_it(tmp_path):
+    text = "i : l [ i ] . l  ;"
+    assert text_of(read(write_pdf(tmp_path / "a.pdf", [rows(text)]))) == text
+
+
 @pytest.mark.parametrize("turned", [90, 180, 270])
 def test_a_page_that_is_turned_is_read_as_it_is_shown(tmp_path, turned):
     """The text is drawn upright, so a turned page shows it sideways or upside down."""

@@ -62,6 +62,7 @@ def test_texts_are_looked_up_in_the_order_in_which_they_are_given():
         question, answer = said(look_up_pages(SHOWN, "rows", Random(seed)))
         given = re.findall(r"<doc> (.*?) </doc>", question, re.DOTALL)
         assert answer == " ".join(f"<img {texts.index(text) + 1}>" for text in given) and given
+        assert bool(re.search("texts|each|these are", question.partition("<doc>")[0])) == (len(given) == 2)
 
 
 def test_a_text_that_stands_on_two_pages_is_never_looked_up():

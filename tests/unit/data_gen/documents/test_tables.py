@@ -91,6 +91,13 @@ def test_html_is_read_as_browsers_do(tmp_path):
     assert too_far.cells[0].rows == 2 and too_far.cells[2] == Cell("c", 1, 1)
     rest = table_of("<table><tr><td rowspan=0>a<td>b<tr><td>c<tr><td>d</table>", tmp_path)
     assert rest.cells[0].rows == 3
+    body = "<thead><tr><th rowspan=3>h<th>i</thead><tr><td rowspan=0>a<td>b<tr><td>c<tfoot><tr><td>d<td>e</tfoot>"
+    groups = table_of(f"<table>{body}</table>", tmp_path)
+    assert [(cell.text, cell.row, cell.rows) for cell in groups.cells if cell.column == 0] == [
+        ("h", 0, 1),
+        ("a", 1, 2),
+        ("d", 3, 1),
+    ]
     unseen = table_of("<table><tr><td>a<script>alert('x')</script><br>b</table>", tmp_path)
     assert unseen.cells[0].text == "a b"
     file = tmp_path / "two.html"
