@@ -17,11 +17,11 @@ from llava_som.data.record_images import image_file
 from llava_som.data.schema import Sample
 from llava_som.data.trained_text import render_trained_text
 from llava_som.page_encoder import encode_pages
-from llava_som.tiling import SINGLE_TILE, TileGrid
 from llava_som.vision.grid import input_size
 
 if TYPE_CHECKING:
     from llava_som import LlavaSomConfig, LlavaSomForConditionalGeneration
+    from llava_som.tiling import TileGrid
 
 _STAT_THREADS, _CHUNK = 32, 512
 
@@ -45,7 +45,7 @@ def features_per_image(model: LlavaSomForConditionalGeneration) -> int:
     """
     from transformers.integrations import is_deepspeed_zero3_enabled
 
-    side, page = input_size(model.config.vision_config), _smallest_page(model.config)
+    side, page = input_size(model.config.vision_config), model.config.smallest_page
     tiles = torch.zeros(page.num_tiles, 3, side, side, device=model.device, dtype=model.dtype)
     if not is_deepspeed_zero3_enabled():
         return _num_features(model, tiles, page)
@@ -59,10 +59,6 @@ def features_per_image(model: LlavaSomForConditionalGeneration) -> int:
 def _num_features(model: LlavaSomForConditionalGeneration, tiles: torch.Tensor, page: TileGrid) -> int:
     tokens = encode_pages(model, tiles, [page])
     return len(tokens.features if tokens.keep is None else tokens.keep)  # of the placeholders, pruned or not
-
-
-def _smallest_page(config: LlavaSomConfig) -> TileGrid:
-    return SINGLE_TILE if config.tiles is None else TileGrid(1, 1, config.tiles.global_tile)
 
 
 def run_preflight(
@@ -152,7 +148,11 @@ def _record_problem(dataset: ConversationDataset, index: int) -> str:
 
 def _image_token_problem(inputs: dict[str, Any], config: LlavaSomConfig, image_tokens: int) -> str:
     """What is wrong with the number of a sample's placeholders; nothing, when text and vision path agree."""
-    pages, smallest = _pages_of(inputs, config), _smallest_page(config)
+    tiles, smallest = inputs["pixel_values"], config.smallest_page
+    try:
+        pages = [] if tiles is None else config.pages_of(len(tiles), inputs["image_grids"])
+    except ValueError as error:
+        return f"sample {inputs['sample_id']}: {error}"
     counted = {page: sum(config.token_count.span_lengths(page)) for page in {smallest, *pages}}
     expected = sum(counted[page] for page in pages)
     placeholders = inputs["input_ids"].count(config.image_token_id)
@@ -163,11 +163,3 @@ def _image_token_problem(inputs: dict[str, Any], config: LlavaSomConfig, image_t
         f"{image_tokens if config.tiling is None else expected} features of them. Was this processor made for another "
         "model?"
     )
-
-
-def _pages_of(inputs: dict[str, Any], config: LlavaSomConfig) -> list[TileGrid]:
-    """How each image of a sample is cut."""
-    if config.tiles is None:
-        return [SINGLE_TILE] * (0 if inputs["pixel_values"] is None else len(inputs["pixel_values"]))
-    grids = [] if inputs["image_grids"] is None else inputs["image_grids"].tolist()
-    return [TileGrid(rows, cols, config.tiles.global_tile) for rows, cols in grids]
