@@ -56,7 +56,7 @@ class RecipeOptions:
     )
     max_length: int = option(2048, help="a record of more tokens is set aside, never cut")
     projector_learning_rate: float | None = option(
-        None, help="learning rate of the projector when it differs from learning_rate"
+        None, help="learning rate of projector and compressor when it differs from learning_rate"
     )
     attn_implementation: str | None = option(
         None, help="sdpa, flash_attention_2, eager ...; transformers' choice when absent"

@@ -1,4 +1,4 @@
-"""HF Trainer with a learning rate for the projector, quiet frozen parts, grouping by length and a NaN stop."""
+"""HF Trainer with a learning rate for projector and compressor, quiet frozen parts, length groups and a NaN stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SomTrainer(Trainer):
     """Trains a LlavaSom model on a `ConversationDataset`.
 
     Args:
-        projector_learning_rate: of the projector, when it is not that of the rest.
+        projector_learning_rate: of projector and compressor, when it is not that of the rest.
         **options: those of `transformers.Trainer`.
     """
 
@@ -37,11 +37,12 @@ class SomTrainer(Trainer):
         self._last_log = time.perf_counter()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> Optimizer:
-        """The Trainer's optimizer; the projector is in groups of its own if it has a learning rate of its own."""
+        """The Trainer's optimizer; projector and compressor have groups of their own for a learning rate of theirs."""
         optimizer = super().create_optimizer(model)
         if self.projector_learning_rate is None:
             return optimizer
-        projector = {id(parameter) for parameter in self.model.multi_modal_projector.parameters()}
+        parts = (self.model.multi_modal_projector, self.model.compressor)
+        projector = {id(parameter) for part in parts for parameter in part.parameters()}
         for group in list(optimizer.param_groups):
             own = [parameter for parameter in group["params"] if id(parameter) in projector]
             if own:

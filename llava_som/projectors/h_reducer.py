@@ -48,7 +48,7 @@ class HReducer(GroupedProjector):
         """Height and width of the kernel; a ValueError when it is not two positive numbers."""
         try:
             height, width = (int(side) for side in (kernel.split("x") if isinstance(kernel, str) else kernel))
-        except ValueError:
+        except (TypeError, ValueError):
             height = width = 0
         if height < 1 or width < 1:
             raise ValueError(f'kernel={kernel!r}: must be height and width in patches, such as "1x4" or [2, 2].')

@@ -201,6 +201,7 @@ def test_c_abstractor_pools_grids_that_its_tokens_do_not_divide():
     [
         ("h_reducer", {"kernel": "4"}, "kernel='4'"),
         ("h_reducer", {"kernel": [0, 4]}, r"kernel=\[0, 4\]"),
+        ("h_reducer", {"kernel": 4}, "kernel=4"),
         ("pixel_shuffle", {"factor": 0}, "factor=0: .* at least 1"),
         ("avgpool", {"factor": "2x2"}, "factor='2x2'"),
         ("ldpv2", {"factor": 1.5}, "factor=1.5"),

@@ -18,8 +18,8 @@ from train.trainer import SomTrainer
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(stage="finetune", projector_learning_rate=None, **arguments):
-        model, processor = tiny_model()
+    def make(stage="finetune", projector_learning_rate=None, parts=None, **arguments):
+        model, processor = tiny_model(**(parts or {}))
         apply_stage(model, stage)
         records = [scene(0), text_only(1), scene(2), text_only(3)]
         file = DataFile(str(write_data(tmp_path, records)))
@@ -43,15 +43,16 @@ def make_trainer(tmp_path):
     return make
 
 
-def test_the_projector_has_its_own_learning_rate_and_every_trained_parameter_is_in_one_group(make_trainer):
-    trainer = make_trainer(projector_learning_rate=0.5, learning_rate=0.25, weight_decay=0.1)
+def test_projector_and_compressor_have_their_own_rate_and_every_trained_parameter_is_in_one_group(make_trainer):
+    parts = {"tiling": "grid_4", "compressor": {"type": "doc_compressor", "heads": 4}}
+    trainer = make_trainer(projector_learning_rate=0.5, parts=parts, learning_rate=0.25, weight_decay=0.1)
     groups = trainer.create_optimizer().param_groups
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
     trained = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
     assert sum(len(group["params"]) for group in groups) == len(rates) == len(trained)
     for name, parameter in trained.items():
-        assert rates[id(parameter)] == (0.5 if name.startswith("multi_modal_projector") else 0.25)
+        assert rates[id(parameter)] == (0.5 if name.startswith(("multi_modal_projector", "compressor")) else 0.25)
         assert decays[id(parameter)] == (0.0 if name.endswith("bias") or "norm" in name else 0.1), name
 
 
