@@ -163,3 +163,13 @@ def test_what_does_not_fit_is_said_before_any_weight_exists():
         LlavaSomConfig(projector={"type": "h_reducer", "kernel": "1x7"}, vision_config=VISION_16X16)
     with pytest.raises(ValueError, match=r"keep_prefix_tokens goes with none.* 1 token\(s\)"):
         LlavaSomConfig(keep_prefix_tokens=True, tiling="grid_9")
+
+
+def test_fresh_layers_keep_the_size_of_what_they_are_given_whatever_the_width():
+    from tests.tiny import tiny_model
+
+    model, _ = tiny_model(compressor={"type": "doc_compressor", "heads": 4, "inner_width": 128}, tiling="grid_4")
+    for layer in (model.compressor.layers[0].v_proj, model.compressor.project, model.compressor.down):
+        out = layer(torch.randn(4000, layer.in_features))
+        assert out.std().item() == pytest.approx(1, abs=0.1)
+        assert not layer.bias.any()
