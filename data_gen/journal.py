@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ class Journal:
         raise ValueError(
             f"{self.path.parent} holds a run with {', and '.join(first)}. Choose another out=, or delete the folder."
         )
+
+
+def images_of(sample: Mapping[str, Any]) -> list[str]:
+    """The images of a sample of an entry, in order."""
+    return [sample["image"]] if isinstance(sample["image"], str) else sample["image"]
 
 
 def line_of(entry: Entry) -> bytes:

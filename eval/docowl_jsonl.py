@@ -1,7 +1,7 @@
 """Rows of the JSONL files of mPLUG-DocOwl: DocDownstream-1.0 and -2.0, DocLocal4K.
 
 A row is {"image": [paths], "messages": [turns], "task_name", "dataset_name"}: one "<|image|>" in the turns for every
-page, the last turn the reference answer. Staging (`task_index.stage_data`) adds "root", the folder of the paths.
+page, the last turn the reference answer. Staging (`staged_data.stage_data`) adds "root", the folder of the paths.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from eval.json_lines import read_lines
+
 DATA_PLACEHOLDER = "$data"
 PATH_COLUMNS = ("image", "clean_image", "sidecar")
 
@@ -67,11 +69,7 @@ def stage_data(file: Path, root: Path, workspace: Path) -> Path:
     Raises:
         ValueError: an empty file, a line that is not a JSON object, a path to a file that does not exist.
     """
-    rows = [
-        _read_row(line, f"{file}:{number}", root)
-        for number, line in enumerate(file.open(encoding="utf-8"), 1)
-        if line.strip()
-    ]
+    rows = [_with_root(row, place, root) for place, row in read_lines(file)]
     if not rows:
         raise ValueError(f"{file}: has no line, so there is nothing to evaluate.")
     digest = hashlib.sha256()
@@ -92,16 +90,10 @@ def overlay(task: str, settings: dict[str, Any], yaml_file: str, staged: Path) -
     return str(laid)
 
 
-def _read_row(line: str, where: str, root: Path) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: is not JSON ({error}). Repair or remove the line.") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: must be a JSON object, found {type(row).__name__}.")
+def _with_root(row: dict[str, Any], place: str, root: Path) -> dict[str, Any]:
     for column, path in _paths(row):
         if not (root / path).is_file():
-            raise ValueError(f"{where}: its {column} {path!r} does not exist under {root}.")
+            raise ValueError(f"{place}: its {column} {path!r} does not exist under {root}.")
     return row | {"root": str(root)}
 
 

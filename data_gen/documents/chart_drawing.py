@@ -129,8 +129,8 @@ def lines(axes: Axes, chart: Chart, style: ChartStyle) -> None:
     for k, (label, values) in enumerate(chart.series.items()):
         axes.plot(places, values, label=label, color=style.palette[k], marker=style.marker)
         for place, value in zip(places, values, strict=True) if chart.has_values else ():
-            label = axes.annotate(four_digits(value), (place, value), (0, 6), textcoords="offset points", ha="center")
-            label.set_bbox({"facecolor": style.paper, "edgecolor": "none", "pad": 0.5})  # no line runs through it
+            written = axes.annotate(four_digits(value), (place, value), (0, 6), textcoords="offset points", ha="center")
+            written.set_bbox({"facecolor": style.paper, "edgecolor": "none", "pad": 0.5})  # no line runs through it
     axes.set_xticks(places, chart.names, rotation=turn_of(chart, style))
     axes.margins(0.08, 0.15)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_gen.card import shareable
 from data_gen.documents.checks import check_page
-from data_gen.journal import Entry
+from data_gen.journal import Entry, images_of
 from data_gen.requests import Rejected
 from data_gen.stages import empty_entry, file_of, llava_sample, output_name, reject, reject_image
 from data_gen.writers.files import save_page
@@ -118,8 +118,3 @@ def of_page(rejected: dict[str, Any], page_id: str, ref: ImageRef) -> dict[str, 
     kind = UNUSABLE if rejected["kind"] in OF_IMAGES else rejected["kind"]
     reason = rejected["reason"] if page_id == ref.id else f"{page_id}: {rejected['reason']}"
     return rejected | {"kind": kind, "reason": reason}
-
-
-def images_of(sample: Mapping[str, Any]) -> list[str]:
-    """The images of a sample, in order."""
-    return sample["image"] if isinstance(sample["image"], list) else [sample["image"]]

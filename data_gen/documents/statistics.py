@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_gen.journal import Entry
+from data_gen.journal import Entry, images_of
 from data_gen.statistics import by_count, distribution
 
 
@@ -36,7 +36,7 @@ class PageStatistics:
         for sample in entry["samples"]:
             self.recipes[sample["recipe"]] += 1
             self.tasks[sample["task"]] += 1
-            self.images_per_record[1 if isinstance(sample["image"], str) else len(sample["image"])] += 1
+            self.images_per_record[len(images_of(sample))] += 1
             for turn in sample["conversations"]:
                 if turn["from"] == "gpt":
                     self.words_per_answer[len(turn["value"].split())] += 1

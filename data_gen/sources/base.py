@@ -158,8 +158,7 @@ class FileBacked(Source):
 
     def refuse_output(self, out: Path) -> None:
         """Output below the folder of images is refused."""
-        if self.images.is_dir() and out.resolve().is_relative_to(self.root.resolve()):
-            raise ValueError(f"{out} lies inside the images, {self.images}. Choose an output folder outside of it.")
+        refuse_inside(out, self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +211,12 @@ def refs_of(paths: Sequence[Path], annotations: Sequence[tuple[Any, ...]] | None
     ids = [stem if count[stem] == 1 + (stem == name) else name for stem, name in zip(stems, names, strict=True)]
     found = annotations or [()] * len(paths)
     return [ImageRef(*fields) for fields in zip(ids, paths, found, strict=True)]
+
+
+def refuse_inside(out: Path, folder: Path) -> None:
+    """A ValueError where `out` lies in a folder of input; nothing where `folder` is a file."""
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{out} lies inside {folder}, which is input. Choose an output folder outside of it.")
 
 
 def require_text(name: str) -> None:

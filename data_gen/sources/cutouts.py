@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageOps
 
 from data_gen.sources import SOURCES
-from data_gen.sources.base import ImageRef, RegionSource, read_json, require_text
+from data_gen.sources.base import ImageRef, RegionSource, read_json, refuse_inside, require_text
 from llava_som.config_file import option
 from llava_som.images import FORMATS, ImageError, list_images, open_image
 from llava_som.marks.region import Region
@@ -103,8 +103,7 @@ class CutoutSource(RegionSource):
     def refuse_output(self, out: Path) -> None:
         """A ValueError where writing to `out` would change what this source finds."""
         for folder in (self.cutouts, self.images):
-            if out.resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"{out} lies inside {folder}, which is input. Choose an output folder outside of it.")
+            refuse_inside(out, folder)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from data_gen.documents.table import Table, to_markdown
 from data_gen.documents.table_content import made_up_table
 from data_gen.documents.table_drawing import Style, draw_table
 from data_gen.sources import SOURCES
-from data_gen.sources.base import ImageRef, Page, PageSource
+from data_gen.sources.base import ImageRef, Page, PageSource, refuse_inside
 from llava_som.config_file import option
 from llava_som.images import ImageError, list_images
 
@@ -64,7 +64,9 @@ class TableSource(PageSource):
         return Page(image, "table", blocks, markdown=to_markdown(table))
 
     def refuse_output(self, out: Path) -> None:
-        """Nothing to refuse: what is written beside HTML files is not read as one."""
+        """Output below a folder of HTML files is refused: a run writes an index.html."""
+        if self.html is not None:
+            refuse_inside(out, self.html)
 
     def _refs_of_file(self, file: Path) -> list[ImageRef]:
         """One ref for each table of a file; where it has none that can be read, a ref that says why."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_gen.card import shareable
-from data_gen.journal import Entry
+from data_gen.journal import Entry, images_of
 from llava_som.config_file import option
 
 
@@ -67,11 +67,10 @@ def stored_samples(out: Path, entries: Iterable[Entry], source: str) -> Iterator
         has_marks = entry["samples"] and "sidecar" in entry
         sidecar = shareable_sidecar((out / entry["sidecar"]).read_text(encoding="utf-8")) if has_marks else ""
         for sample in entry["samples"]:
-            images = sample["image"]
             yield StoredSample(
                 id=sample["id"],
                 out=out,
-                images=(images,) if isinstance(images, str) else tuple(images),
+                images=tuple(images_of(sample)),
                 conversations=sample["conversations"],
                 recipe=sample["recipe"],
                 task=sample.get("task"),

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from pathlib import Path
 
 import pytest
 import yaml
 
-import eval.tasks
 from eval.config import EvalConfig
 from eval.run import evaluate
+from eval.task_index import OUR_TASKS, task_settings
 from tests.scripted import scripted_model
 
-FOLDER = Path(eval.tasks.__path__[0])
 BEST = {"cider": 10.0}  # the other scores are shares: 1 is best
 
 
 def our_tasks():
     """Names and folders of the YAML files that are tasks; those of groups have a list of tasks."""
-    settings = {file: yaml.load(file.read_text(), yaml.BaseLoader) for file in sorted(FOLDER.rglob("*.yaml"))}
+    settings = {file: yaml.load(file.read_text(), yaml.BaseLoader) for file in sorted(OUR_TASKS.rglob("*.yaml"))}
     return {said["task"]: file.parent for file, said in settings.items() if isinstance(said["task"], str)}
 
 
@@ -35,7 +33,7 @@ def folder(tmp_path_factory):
 @cache
 def measured(task, folder):
     """The results for empty answers and for the task's own references."""
-    package = ".".join(["eval.tasks", *TASKS[task].relative_to(FOLDER).parts])
+    package = ".".join(["eval.tasks", *TASKS[task].relative_to(OUR_TASKS).parts])
     config = EvalConfig(tasks=task, data=str(importlib.import_module(f"{package}.example").write(folder / task)))
     empty = evaluate(config, scripted_model(lambda row, number: ""))
     references = [sample.target for sample in empty.samples]
@@ -58,12 +56,9 @@ def test_empty_answers_get_the_worst_score(task, folder):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_metric_is_measured_and_has_an_interval(task, folder):
     from lmms_eval.tasks import TaskManager
-    from lmms_eval.utils import load_yaml_config
-
-    from eval.task_index import OUR_TASKS
 
     index = TaskManager(include_path=str(OUR_TASKS), include_defaults=False)
-    stated = load_yaml_config(index.task_index[task]["yaml_path"], mode="simple")["metric_list"]
+    stated = task_settings(index, task)["metric_list"]
     scores = measured(task, folder)[1].scores
     assert {score.metric for score in scores} == {metric["metric"] for metric in stated}
     assert all(score.interval == "bootstrap" or score.n == 1 for score in scores)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.docowl_jsonl import folder_of
+from eval.json_lines import read_lines
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,46 +43,31 @@ def with_references(rows: Dataset, dataset: str) -> Dataset:
 
 def asked(rows: Dataset, dataset: str) -> list[tuple[str, str]]:
     """Each row's document and question as DUE names them."""
-    lines = read_jsonl(_meta(rows, dataset) / "metadata.jsonl")
+    lines = _meta_lines(rows, dataset, "metadata.jsonl")
     if len(lines) != len(rows):
         raise ValueError(
             f"{dataset}: metadata.jsonl has {len(lines)} lines for {len(rows)} questions; they go line by line. "
             "Fetch both files from one release."
         )
-    return [_question(line, f"{dataset}: line {number} of metadata.jsonl") for number, line in enumerate(lines, 1)]
+    return [_question(line, place) for place, line in lines]
 
 
 def annotations(rows: Dataset, dataset: str) -> dict[str, Annotations]:
     """The annotations of every document; a ValueError names the line that holds none."""
-    lines = read_jsonl(_meta(rows, dataset) / "document.jsonl")
-    return dict(_document(line, f"{dataset}: line {number} of document.jsonl") for number, line in enumerate(lines, 1))
+    return dict(_document(line, place) for place, line in _meta_lines(rows, dataset, "document.jsonl"))
 
 
-def read_jsonl(file: Path) -> list[dict[str, Any]]:
-    """The objects of a file; a ValueError names the file that is missing or the line that is no object."""
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file, the references are read from it. Unpack the data set's meta folder.")
-    lines = []
-    for number, line in enumerate(file.open(encoding="utf-8"), 1):
-        if line.strip():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{file}:{number}: is not JSON ({error}). Fetch the file again.") from None
-    return lines
-
-
-def _question(line: dict[str, Any], where: str) -> tuple[str, str]:
+def _question(line: dict[str, Any], place: str) -> tuple[str, str]:
     try:
         question = json.loads(line["ground_truth"])["gt_parses"][0]["question"]
         return Path(line["file_name"]).name.split(".pdf")[0], question
     except (KeyError, IndexError, TypeError, json.JSONDecodeError):
         raise ValueError(
-            f'{where}: must have "file_name" and, in "ground_truth", a question. Fetch it again.'
+            f'{place}: must have "file_name" and, in "ground_truth", a question. Fetch it again.'
         ) from None
 
 
-def _document(line: dict[str, Any], where: str) -> tuple[str, Annotations]:
+def _document(line: dict[str, Any], place: str) -> tuple[str, Annotations]:
     try:
         return line["name"], {
             annotation["key"][:_KEY_LENGTH]: [
@@ -90,8 +76,11 @@ def _document(line: dict[str, Any], where: str) -> tuple[str, Annotations]:
             for annotation in line["annotations"]
         }
     except (KeyError, TypeError):
-        raise ValueError(f'{where}: must have "name" and "annotations" of keys and values. Fetch it again.') from None
+        raise ValueError(f'{place}: must have "name" and "annotations" of keys and values. Fetch it again.') from None
 
 
-def _meta(rows: Dataset, dataset: str) -> Path:
-    return folder_of(rows) / "meta" / dataset / "test"
+def _meta_lines(rows: Dataset, dataset: str, name: str) -> list[tuple[str, dict[str, Any]]]:
+    file = folder_of(rows) / "meta" / dataset / "test" / name
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file, the references are read from it. Unpack the data set's meta folder.")
+    return list(read_lines(file))

@@ -59,6 +59,13 @@ def write_due(
     write_jsonl(meta / "document.jsonl", documents)
 
 
+def write_references(folder: Path, file: str, records: Sequence[dict[str, Any]]) -> None:
+    """Write `folder/file`, which holds the references of a set of several pages."""
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"data": records}), encoding="utf-8")
+
+
 def write_jsonl(file: Path, lines: Iterable[dict[str, Any]]) -> None:
     """One JSON object a line, folders made."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -87,9 +87,9 @@ def test_a_run_is_resumed_extended_and_made_again_where_a_file_changed(tmp_path)
 def test_every_page_that_cannot_be_used_is_one_reject_and_the_rest_goes_on(tmp_path):
     folder = tmp_path / "pdfs"
     good = rows("A good page", "of two lines")
-    reserved, hebrew = rows("We write <image> for", "a picture"), rows("x")
+    reserved = rows("We write <image> for", "a picture")
     write_pdf(folder / "mixed.pdf", [good, PdfPage(), reserved, rows("Another good page", "of two lines")])
-    write_pdf(folder / "locked.pdf", [hebrew], password=True)
+    write_pdf(folder / "locked.pdf", [good], password=True)
     (folder / "cut.pdf").write_bytes((folder / "mixed.pdf").read_bytes()[:300])
     summary = generate(report(tmp_path))
     told = [(line["file"], line["kind"]) for line in lines(tmp_path / "out" / "rejects.jsonl")]
@@ -129,6 +129,16 @@ def test_html_tables_are_drawn_and_broken_ones_told(tmp_path):
     assert summary["rejected"] == 4 == len(reasons)
     assert "has no <table>" in reasons["b.html"] and "reaches into another" in reasons["c.html"]
     assert re.search("right-to-left|cannot draw", reasons["d.html"]) and "UTF-8" in reasons["e.html"]
+
+
+def test_pages_are_not_written_among_the_html_they_are_made_from(tmp_path):
+    file = tmp_path / "html" / "a.html"
+    file.parent.mkdir()
+    file.write_text("<table><tr><th>City<th>Cost<tr><td>Cork<td>12</table>")
+    options = {"source": "tables", "recipe": "document", "out": tmp_path / "html" / "out"}
+    with pytest.raises(ValueError, match=r"html/out lies inside .*html, which is input"):
+        generate({**options, "html": file.parent})
+    assert generate({**options, "html": file})["images"] == 1
 
 
 @pytest.mark.parametrize("source", ["tables", "charts"])

@@ -43,6 +43,12 @@ def test_malformed_data_is_named_by_file_and_line(data, tmp_path, text, message)
         stage_data(data, tmp_path, tmp_path / "work")
 
 
+def test_text_that_is_not_utf_8_is_named_too(data, tmp_path):
+    data.write_bytes(b'{"id": "1"}\n{"id": "caf\xe9"}\n')
+    with pytest.raises(ValueError, match=r"eval\.jsonl:2: is not JSON .*utf-8"):
+        stage_data(data, tmp_path, tmp_path / "work")
+
+
 def test_rows_of_several_images_are_checked_one_by_one(data, tmp_path):
     data.write_text('{"image": ["a.png", "b.png"]}\n')
     with pytest.raises(ValueError, match=r"its image 'b\.png' does not exist"):

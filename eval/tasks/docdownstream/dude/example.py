@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from eval.tasks.docdownstream.dude.task import EXCLUDED
-from eval.tasks.docdownstream.example_files import row, write_rows
+from eval.tasks.docdownstream.example_files import row, write_references, write_rows
 
 
 def write(folder: Path) -> Path:
@@ -28,7 +27,5 @@ def write(folder: Path) -> Path:
     records.insert(1, records[0] | {"questionId": min(EXCLUDED)})
     records.insert(0, records[0] | {"data_split": "train"})
     write_rows(folder, "val/DUDE_val.jsonl", rows)
-    meta = folder / "meta/DUDE/annotation.json"
-    meta.parent.mkdir(parents=True, exist_ok=True)
-    meta.write_text(json.dumps({"dataset_name": "DUDE Dataset", "data": records}), encoding="utf-8")
+    write_references(folder, "meta/DUDE/annotation.json", records)
     return folder

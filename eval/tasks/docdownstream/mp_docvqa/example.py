@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from eval.tasks.docdownstream.example_files import row, write_rows
+from eval.tasks.docdownstream.example_files import row, write_references, write_rows
 
 
 def write(folder: Path) -> Path:
@@ -17,7 +16,5 @@ def write(folder: Path) -> Path:
         ids = [f"doc_p{number}" for number in range(pages)]
         records.append({"question": asked, "answers": [answer], "page_ids": ids, "answer_page_idx": page})
     write_rows(folder, "val/MP-DocVQA_val.jsonl", rows)
-    meta = folder / "meta/MP-DocVQA/val.json"
-    meta.parent.mkdir(parents=True, exist_ok=True)
-    meta.write_text(json.dumps({"dataset_name": "MP-DocVQA", "data": records}), encoding="utf-8")
+    write_references(folder, "meta/MP-DocVQA/val.json", records)
     return folder

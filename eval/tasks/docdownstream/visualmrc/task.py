@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from eval.docowl_jsonl import reference
+from eval.json_lines import read_lines
 from eval.metrics.captions import Cider, bleu_counts, rouge_l
 from eval.metrics.corpus import ORDERS, counted
 from eval.metrics.text import unstopped
-from eval.tasks.docdownstream.due import read_jsonl
 
 FILE = "test/VisualMRC_test.jsonl"
 
@@ -30,4 +30,4 @@ def score(row: dict[str, Any], answers: list[str]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _cider(file: Path, changed: int) -> Cider:
     """The word weights of a file as it was `changed`."""
-    return Cider([unstopped(reference(row)) for row in read_jsonl(file)])
+    return Cider([unstopped(reference(row)) for _, row in read_lines(file)])

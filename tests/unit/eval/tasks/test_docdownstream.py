@@ -83,8 +83,8 @@ def test_documents_without_questions_are_told(form_rows, meta, caplog):
         ("document.jsonl", lambda lines: lines.pop(), "document.jsonl has no 'second'"),
         ("metadata.jsonl", lambda lines: lines[0].update(ground_truth='{"gt_parses": [{"question": "Who?"}]}'),
          r"the question 'Who\?' names none of the keys advertiser, flight_from"),
-        ("metadata.jsonl", lambda lines: lines[2].pop("ground_truth"), "line 3 of metadata.jsonl: must have"),
-        ("document.jsonl", lambda lines: lines[1].pop("annotations"), "line 2 of document.jsonl: must have"),
+        ("metadata.jsonl", lambda lines: lines[2].pop("ground_truth"), r"DeepForm/test/metadata\.jsonl:3: must have"),
+        ("document.jsonl", lambda lines: lines[1].pop("annotations"), r"DeepForm/test/document\.jsonl:2: must have"),
     ],
 )  # fmt: skip
 def test_meta_files_of_other_data_are_refused(form_rows, meta, file, change, message):
@@ -157,6 +157,16 @@ def test_dude_scores_by_kind_of_answer(tmp_path):
     assert dude.score(unanswerable, ["It is not answerable."]) == {"anls": 1, "anls_not_answerable": 1}
     assert dude.score(unanswerable, ["Ann"])["anls"] == dude.score(unanswerable, [" "])["anls"] == 0
     assert dude.score(extractive, ["Not answerable"])["anls"] == 0
+
+
+def test_dude_reads_the_file_of_all_splits_or_the_one_that_the_released_evaluation_makes_of_it(tmp_path):
+    rows = rows_of(kinds, tmp_path, "val/DUDE_val.jsonl")
+    meta = tmp_path / "meta/DUDE"
+    (meta / "annotation.json").rename(meta / "val_eval_gt.json")
+    assert dude.documents(rows)["references"][2] == ["Rome", "Lyon"]
+    (meta / "val_eval_gt.json").unlink()
+    with pytest.raises(ValueError, match=r"meta/DUDE: has no val_eval_gt\.json or annotation\.json"):
+        dude.documents(rows)
 
 
 def test_cider_weighs_words_by_the_whole_file_and_sees_its_changes(tmp_path):
