@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from llava_som.compressors import COMPRESSORS
 from llava_som.projectors import PROJECTORS
-from llava_som.pruning import PRUNERS, build_pruner
+from llava_som.pruning import build_pruner, named_pruner
 from llava_som.pruning.base import TilePruner, placement_of
 from llava_som.pruning.in_decoder import DecoderPruner
 from llava_som.registry import closest_match_message
@@ -74,7 +74,7 @@ class LlavaSomConfig(PreTrainedConfig):
         self.text_config = _sub_config(self.text_config, "text_config", default="llama")
         self.projector = PROJECTORS.named(self.projector or "mlp2x_gelu")
         self.compressor = COMPRESSORS.named(self.compressor or "none")
-        self.pruning = _named_pruner(self.pruning)
+        self.pruning = named_pruner(self.pruning)
         if isinstance(self.tiling, str):
             self.tiling = {"grids": self.tiling}
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
@@ -119,7 +119,7 @@ class LlavaSomConfig(PreTrainedConfig):
 
     def set_pruning(self, pruning: str | dict[str, Any] | None) -> None:
         """Replace `pruning`; a ValueError, and nothing replaced, where it does not fit the other parts."""
-        before, self.pruning = self.pruning, _named_pruner(pruning)
+        before, self.pruning = self.pruning, named_pruner(pruning)
         try:
             self._check_parts()
         except ValueError:
@@ -185,7 +185,12 @@ class LlavaSomConfig(PreTrainedConfig):
             )
         pruner = build_pruner(self.pruning)
         if isinstance(pruner, TilePruner):
-            placement_of(pruner, PROJECTORS.resolve(self.projector)[0], name)
+            placement = placement_of(pruner, PROJECTORS.get(self.projector["type"]))
+            if placement == "pre_v2t" and name != "none":
+                raise ValueError(
+                    f"placement='pre_v2t' regroups what is left, so that tokens lose their place on the page, which "
+                    f"compressor={name!r} needs. Use pre_v2t_group or post_v2t."
+                )
         elif isinstance(pruner, DecoderPruner):
             pruner.drops(self.text_config.num_hidden_layers)  # a layer that the decoder lacks is said now
         if self.keep_prefix_tokens and self.num_prefix_tokens and (name != "none" or self.pruning or self.tiling):
@@ -195,11 +200,6 @@ class LlavaSomConfig(PreTrainedConfig):
                 "these three."
             )
         _ = self.token_count  # a grid that the projector does not take is said now
-
-
-def _named_pruner(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
-    """A pruner as `{"type": name, **options}`; None where nothing is dropped."""
-    return None if given is None or given == "none" else PRUNERS.named(given)
 
 
 def _plugin(given: dict[str, Any], registry: Any) -> tuple[Any, dict[str, Any]]:

@@ -87,9 +87,9 @@ class LlavaSomImageProcessor(PilBackend):
             tiles[0] = self._pixels(page, side, side)
 
     def _pixels(self, page: Image.Image, width: int, height: int) -> Tensor:
-        resized = np.asarray(page.resize((width, height), self.resample))
+        resized = np.array(page.resize((width, height), self.resample))
         mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (self.image_mean, self.image_std))
-        return torch.from_numpy(resized.copy()).permute(2, 0, 1).float().sub_(mean).div_(std)
+        return torch.from_numpy(resized).permute(2, 0, 1).float().sub_(mean).div_(std)
 
 
 def _rgb(image: Any) -> Image.Image:

@@ -173,20 +173,13 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("Give input_ids or inputs_embeds.")
-            touched = None
             if pixel_values is not None:
                 prompt = self.encode_prompt(input_ids, pixel_values, image_grids, attention_mask, position_ids)
                 input_ids, image_features = prompt.input_ids, prompt.image_features
                 attention_mask, position_ids = prompt.attention_mask, prompt.position_ids
                 if prompt.shortening is not None and labels is not None:
                     labels = prompt.shortening.apply(labels, padding=-100)
-            elif image_features is None and self._must_touch_vision(past_key_values):
-                touched = self.zero_from_vision()  # before the embedding, as on the ranks that have images
-            inputs_embeds = self.get_input_embeddings()(input_ids)
-            if image_features is not None:
-                inputs_embeds = self._insert_images(input_ids, inputs_embeds, image_features)
-            elif touched is not None:
-                inputs_embeds = inputs_embeds + touched
+            inputs_embeds = self._embedded(input_ids, image_features, past_key_values)
             if self.vision_twins is not None:
                 kwargs["is_vision"] = self._vision_positions(input_ids, image_features, past_key_values)
         decoder = self.language_model
@@ -239,10 +232,17 @@ class LlavaSomForConditionalGeneration(PreTrainedModel, ImageGenerationMixin):
         self._check_context(prompt.input_ids.shape[1], len(tokens.features))
         return prompt
 
-    def _insert_images(self, input_ids: Tensor, inputs_embeds: Tensor, features: Tensor) -> Tensor:
+    def _embedded(self, input_ids: Tensor, image_features: Tensor | None, past_key_values: Cache | None) -> Tensor:
+        """Embeddings of the prompt, image features in the places of their placeholders, `[B, L, D_text]`."""
+        if image_features is None and self._must_touch_vision(past_key_values):
+            zero = self.zero_from_vision()  # before the embedding, as on the ranks that have images
+            return self.get_input_embeddings()(input_ids) + zero
+        inputs_embeds = self.get_input_embeddings()(input_ids)
+        if image_features is None:
+            return inputs_embeds
         is_image = input_ids == self.config.image_token_id
-        _check_image_tokens(int(is_image.sum()), len(features))
-        return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), features.to(inputs_embeds))
+        _check_image_tokens(int(is_image.sum()), len(image_features))
+        return inputs_embeds.masked_scatter(is_image.unsqueeze(-1), image_features.to(inputs_embeds))
 
     def _check_context(self, length: int, image_tokens: int) -> None:
         limit = getattr(self.config.text_config, "max_position_embeddings", None)

@@ -19,7 +19,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_manage
 from llava_som.compressors.base import ProjectedTiles
 from llava_som.projectors.base import GroupedProjector, window_index
 from llava_som.pruning.attention import captured_attention
-from llava_som.pruning.base import Choice, TilePruner, TileView, Units, placement_of
+from llava_som.pruning.base import Choice, Placement, TilePruner, TileView, Units, placement_of
 from llava_som.tiling import TileGrid
 from llava_som.vision.features import encode_images
 
@@ -140,7 +140,7 @@ class _Pruning:
         self, patches: Tensor, pixel_values: Tensor, attention: dict, pages: Sequence[TileGrid], training: bool
     ) -> tuple[Tensor, Tensor | None, Choice]:
         """`[N, T, D]` to tokens `[N, T' + special, D_text]`, their mask (None: all stay) and the choice."""
-        placement = placement_of(self.pruner, type(self.projector), "none")
+        placement = placement_of(self.pruner, type(self.projector))
         unit_grid = unit_grid_of(placement, self.grid, self.out_grid)
         units = units_in(self.grid, unit_grid, patches.device)
         if placement == "pre_v2t":
@@ -159,7 +159,7 @@ class _Pruning:
         choice = replace(choice, features=tokens.new_empty(0))  # patches of all tiles, of no use any more
         return tokens, None if keep.all() else torch.cat([keep, special], dim=1), choice
 
-    def _projected(self, placement: str, choice: Choice) -> tuple[Tensor, Tensor]:
+    def _projected(self, placement: Placement, choice: Choice) -> tuple[Tensor, Tensor]:
         """Tokens `[N, T', D_text]`, of which those that `keep` `[N, T']` leaves are meant."""
         keep, features = choice.keep, choice.features
         if placement == "post_v2t":
@@ -206,7 +206,7 @@ def choose(pruner: TilePruner, view: TileView) -> Choice:
     return Choice(choice.keep | spared.unsqueeze(1), features, choice.scores, choice.density)
 
 
-def unit_grid_of(placement: str, grid: tuple[int, int], out_grid: tuple[int, int]) -> tuple[int, int]:
+def unit_grid_of(placement: Placement, grid: tuple[int, int], out_grid: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of what is kept or dropped as a whole: patches, or the projector's tokens."""
     return grid if placement == "pre_v2t" else out_grid
 

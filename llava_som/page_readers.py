@@ -20,7 +20,7 @@ from llava_som.image_processing import LlavaSomImageProcessor
 from llava_som.inference import Assistant
 from llava_som.page_encoder import choose, encode_pages, unit_grid_of, units_in
 from llava_som.projectors import PROJECTORS
-from llava_som.pruning import PRUNERS, build_pruner
+from llava_som.pruning import PRUNERS, build_pruner, named_pruner
 from llava_som.pruning.base import Choice, Pruner, TilePruner, TileView
 from llava_som.tiling import SINGLE_TILE, TileGrid, Tiling
 from llava_som.token_map import Box, TileLayout, TokenMap
@@ -73,7 +73,7 @@ class PixelReader(PageReader):
     def _pruner(self) -> TilePruner | None:
         if self.pruning is None:
             return None
-        pruner = _tile_pruner(None if self.pruning == "none" else build_pruner(PRUNERS.named(self.pruning)))
+        pruner = _tile_pruner(build_pruner(named_pruner(self.pruning)))
         if pruner.layers():
             raise ValueError(
                 f"{_label(self.pruning)} chooses by the attention of a vision encoder. Name a checkpoint with --model, "
@@ -83,9 +83,7 @@ class PixelReader(PageReader):
 
     @cached_property
     def _image_processor(self) -> LlavaSomImageProcessor:
-        return LlavaSomImageProcessor(
-            self.tile_size, asdict(self.tiling), list(OPENAI_CLIP_MEAN), list(OPENAI_CLIP_STD)
-        )
+        return LlavaSomImageProcessor(self.tile_size, asdict(self.tiling), OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
 
     def read(self, page: Image.Image) -> TokenMap:
         """The token map of an RGB page, `before` and `after` those of its tiles together."""

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import LlavaImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 from transformers.processing_utils import MultiModalData
 
 from llava_som.chat_templates import END_OF_TURN, load_chat_template
@@ -18,14 +26,13 @@ from llava_som.vision.grid import input_size
 if TYPE_CHECKING:
     from llava_som.configuration import LlavaSomConfig
 
-_CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-_HALF = [0.5, 0.5, 0.5]
-_IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+_CLIP, _HALF = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD)
+_IMAGENET = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 _NORMALISATION = {
-    "clip_vision_model": (_CLIP_MEAN, _CLIP_STD),
-    "siglip_vision_model": (_HALF, _HALF),
-    "siglip2_vision_model": (_HALF, _HALF),
-    "vit": (_HALF, _HALF),
+    "clip_vision_model": _CLIP,
+    "siglip_vision_model": _HALF,
+    "siglip2_vision_model": _HALF,
+    "vit": _HALF,
 }
 
 
@@ -161,7 +168,7 @@ def _image_processor(config: LlavaSomConfig) -> BaseImageProcessor:
     if vision.model_type == "timm_tower":
         mean, std = list(vision.image_mean), list(vision.image_std)
     else:
-        mean, std = _NORMALISATION.get(vision.model_type, (_IMAGENET_MEAN, _IMAGENET_STD))
+        mean, std = _NORMALISATION.get(vision.model_type, _IMAGENET)
     if config.tiling is not None:
         return LlavaSomImageProcessor(side, config.tiling, mean, std)
     size = {"height": side, "width": side}

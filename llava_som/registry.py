@@ -1,4 +1,4 @@
-"""One registry for every kind of plug-in: projectors, region sources, recipes, annotators, interventions.
+"""One registry for every kind of plug-in: projectors, compressors, pruners, sources, recipes, annotators.
 
 Adding a plug-in is one new file beside its siblings. Names are exact; a duplicate or unknown name is an error that says
 what to write instead. The siblings are imported on the first lookup, so importing a registry costs nothing.

@@ -181,8 +181,7 @@ def token_table(token_map: TokenMap, kept: bool) -> Table:
         table.add_row(label, f"{before:,}", *(more if kept else []))
 
     for tile in token_map.tiles:
-        place = "whole page" if tile.place is None else f"row {tile.place[0]}, col {tile.place[1]}"
-        add(place, tile.before, tile.after, tile.density)
+        add(tile.name, tile.before, tile.after, tile.density)
     table.add_section()
     if token_map.compressor != "none":
         add("all tiles", *token_map.tile_tokens)

@@ -11,7 +11,7 @@ import numpy as np
 from llava_som.page_encoder import unit_grid_of
 from llava_som.projectors import PROJECTORS
 from llava_som.projectors.base import GroupedProjector, Projector
-from llava_som.pruning.base import Choice, TilePruner, placement_of
+from llava_som.pruning.base import Choice, Placement, TilePruner, placement_of
 from llava_som.tiling import TileGrid
 
 Box = tuple[float, float, float, float]
@@ -34,6 +34,11 @@ class TileTokens:
     before: int
     after: int
     density: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What a person calls the tile."""
+        return "whole page" if self.place is None else f"row {self.place[0]}, col {self.place[1]}"
 
     @property
     def share_kept(self) -> float:
@@ -95,9 +100,9 @@ class TileLayout:
         projector, options = self._projector
         return projector.output_grid(*self.grid, **options)
 
-    def placement(self, pruner: TilePruner) -> str:
+    def placement(self, pruner: TilePruner) -> Placement:
         """Where the pruner works."""
-        return placement_of(pruner, self._projector[0], "none")
+        return placement_of(pruner, self._projector[0])
 
     def tiles(self, page: TileGrid, pruner: TilePruner | None, choice: Choice | None) -> tuple[TileTokens, ...]:
         """The tokens of each tile of a page, after `choice` where there is one."""
@@ -117,7 +122,7 @@ class TileLayout:
             for number, place in enumerate(page.positions())
         )
 
-    def _tokens_of(self, units: int, placement: str | None) -> int:
+    def _tokens_of(self, units: int, placement: Placement | None) -> int:
         """Tokens made of so many kept units: patches are regrouped, `page_encoder.regrouped`."""
         projector, options = self._projector
         if placement != "pre_v2t" or not issubclass(projector, GroupedProjector):

@@ -178,7 +178,7 @@ def _captions(tiles: Sequence[TileTokens], width: int, font_px: int, kept: bool)
 
 
 def _caption(tile: TileTokens, brevity: int, kept: bool) -> tuple[str, str]:
-    place = "whole page" if tile.place is None else f"row {tile.place[0]}, col {tile.place[1]}"
+    place = tile.name
     if brevity > 1:
         place = "page" if tile.place is None else f"{tile.place[0]}, {tile.place[1]}"
     if brevity == 0 and kept and tile.density is not None:
@@ -217,7 +217,7 @@ def _with_heading(board: Image.Image, token_map: TokenMap, sizes: _Sizes, tiles:
     _draw_line(draw, (margin, margin + large + line), how_line(token_map), small, width, _FAINT)
     if kept:
         key = (margin, margin + large + 2 * line - small)
-        _draw_key(draw, figure, key, token_map, small, tiles)
+        _draw_key(figure, key, token_map, sizes, tiles)
     figure.paste(board, (margin, height))
     return figure
 
@@ -243,14 +243,8 @@ def how_line(token_map: TokenMap) -> str:
     return "  ·  ".join(parts)
 
 
-def _draw_key(
-    draw: ImageDraw.ImageDraw,
-    figure: Image.Image,
-    corner: tuple[int, int],
-    token_map: TokenMap,
-    font_px: int,
-    tiles: bool,
-) -> None:
+def _draw_key(figure: Image.Image, corner: tuple[int, int], token_map: TokenMap, sizes: _Sizes, tiles: bool) -> None:
+    draw, font_px = ImageDraw.Draw(figure), sizes.font_px
     x, y = corner
     font = ImageFont.load_default(font_px)
     swatch = Image.new("RGB", (2 * font_px, font_px), _PAPER)
@@ -261,7 +255,7 @@ def _draw_key(
         draw.text((x, y + font_px), text, _INK, font, anchor="ls")
         x += round(font.getlength(text)) + 2 * font_px
     if tiles:
-        bar = (2 * font_px, max(4, font_px // 4))
+        bar = (2 * font_px, sizes.bar)
         _draw_bar(draw, (x, y + (font_px - bar[1]) // 2), bar, 0.6)
         is_estimated = token_map.tiles[0].density is not None
         text = "density of the tile" if is_estimated else "share of the tile kept"

@@ -159,7 +159,7 @@ def _image_token_problem(inputs: dict[str, Any], config: LlavaSomConfig, image_t
     if placeholders == expected and (not pages or image_tokens == counted[smallest]):
         return ""
     return (
-        f"sample {inputs['sample_id']} has {placeholders} image tokens for {len(pages)} image(s), the model makes "
-        f"{image_tokens if config.tiling is None else expected} features of them. Was this processor made for another "
-        "model?"
+        f"sample {inputs['sample_id']} has {placeholders} image tokens for {len(pages)} image(s), the model's config "
+        f"counts {expected}; of the smallest image the model makes {image_tokens} features, its config counts "
+        f"{counted[smallest]}. Was this processor made for another model?"
     )

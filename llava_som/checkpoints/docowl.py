@@ -23,8 +23,12 @@ _VISION: dict[str, Any] = {
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
+    "num_channels": 3,
+    "image_size": 448,
+    "patch_size": 14,
+    "layer_norm_eps": 1e-6,
+    "attention_dropout": 0.0,
 }
-_VISION |= {"num_channels": 3, "image_size": 448, "patch_size": 14, "layer_norm_eps": 1e-6, "attention_dropout": 0.0}
 _COMPRESSOR = {"layer": 2, "high_reso_cross_num_att_heads": 16, "layer_norm_eps": 1e-6, "high_reso_cross_dropout": 0.0}
 
 _TILING = {

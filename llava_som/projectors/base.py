@@ -34,7 +34,7 @@ class Projector(nn.Module):
 
     @classmethod
     def num_tokens(cls, rows: int, cols: int, **options: Any) -> int:
-        """Tokens the decoder sees for one grid; the processor and the model both ask this."""
+        """Tokens made of one grid: those of `output_grid`, then the special ones."""
         out_rows, out_cols = cls.output_grid(rows, cols, **options)
         return out_rows * out_cols + cls.num_special(**options)
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 PRUNERS: Registry[type[Pruner]] = Registry("pruner", package="llava_som.pruning")
 
 
+def named_pruner(given: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    """A pruner as `{"type": name, **options}`; None where nothing is dropped."""
+    return None if given is None or given == "none" else PRUNERS.named(given)
+
+
 def build_pruner(given: dict[str, Any] | None) -> Pruner | None:
     """The pruner of `{"type": name, **options}`; a ValueError for an unknown name, option or value."""
     from llava_som.config_file import parse_options

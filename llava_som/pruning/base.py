@@ -108,7 +108,7 @@ class Choice:
     Attributes:
         keep: which units stay, bool `[N, U]`.
         features: the units, `[N, U, W]`; those of a view, unless dropped ones were merged into kept ones.
-        scores: what decided, `[N, U]`, higher is kept first; for pictures and for filling up to a minimum.
+        scores: what decided, `[N, U]`, higher is kept first.
         density: share of a tile that carries information, `[N]`, where the pruner estimates it.
     """
 
@@ -196,23 +196,18 @@ def tokens_to_keep(share: float, count: int, minimum: int) -> int:
     return min(count, max(minimum, share_of(share, count)))
 
 
-def placement_of(pruner: TilePruner, projector: type[Projector], compressor: str) -> str:
-    """Where a pruner works in front of these parts.
+def placement_of(pruner: TilePruner, projector: type[Projector]) -> Placement:
+    """Where a pruner works beside this projector.
 
     Raises:
         ValueError: it was told to work where it cannot.
     """
     has_windows = issubclass(projector, GroupedProjector)
-    placement = pruner.placement or ("pre_v2t_group" if has_windows else "post_v2t")
+    placement: Placement = pruner.placement or ("pre_v2t_group" if has_windows else "post_v2t")
     if placement != "post_v2t" and not has_windows:
         raise ValueError(
             f"placement={placement!r} drops patches before the projector, but {projector.__name__} needs the whole "
             "grid of them. Use placement=post_v2t."
-        )
-    if placement == "pre_v2t" and compressor != "none":
-        raise ValueError(
-            f"placement='pre_v2t' regroups what is left, so that tokens lose their place on the page, which "
-            f"compressor={compressor!r} needs. Use pre_v2t_group or post_v2t."
         )
     return placement
 

@@ -177,7 +177,7 @@ def _continued(
     if inputs["attention_mask"] is not None:
         is_new_token = inputs["attention_mask"][:, -new:].bool()
     run = Continuation(Layers.of(language_model), pruned.stages, is_new_token)
-    with run.in_effect(min(pruned.stages)):
+    with run.in_effect():
         return language_model(**inputs, labels=labels)
 
 

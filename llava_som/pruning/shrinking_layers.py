@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -77,17 +77,18 @@ def unfit(config: Any, reason: str) -> ValueError:
 
 
 class LayerInputs(ABC):
-    """Changes what layers are called with, while `in_effect`."""
+    """Changes what layers from number `first` on are called with, while `in_effect`."""
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: Layers, first: int) -> None:
         self.layers = layers
+        self.first = first
         self._masks: dict[tuple[str, int], Any] = {}
 
     @contextmanager
-    def in_effect(self, first: int) -> Iterator[None]:
-        """Within, layers from number `first` on are called with what is left of the tokens."""
+    def in_effect(self) -> Iterator[None]:
+        """Within, layers are called with what is left of the tokens."""
         with ExitStack() as hooks:
-            for number, layer in enumerate(self.layers.modules[first:], start=first):
+            for number, layer in enumerate(self.layers.modules[self.first :], start=self.first):
                 hook = partial(self._before, number)
                 hooks.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
             yield
@@ -146,13 +147,13 @@ class Prefill(LayerInputs):
         self,
         layers: Layers,
         drops: Sequence[int],
-        budget: Any,
+        budget: Callable[[Tensor], Tensor],
         is_image: Tensor,
         is_token: Tensor,
         query: Tensor,
         padding_side: Literal["left", "right"],
     ) -> None:
-        super().__init__(layers)
+        super().__init__(layers, first=drops[0] - 1)
         self.drops, self.budget, self.is_image, self.query = drops, budget, is_image, query
         self.padding_side = padding_side
         places = torch.arange(is_image.shape[1], device=is_image.device)
@@ -161,10 +162,10 @@ class Prefill(LayerInputs):
         self._row: AttentionRow | None = None
 
     @contextmanager
-    def in_effect(self, first: int = 0) -> Iterator[None]:
+    def in_effect(self) -> Iterator[None]:
         """Within, the decoder drops tokens."""
         try:
-            with super().in_effect(self.drops[0] - 1):
+            with super().in_effect():
                 yield
         finally:
             if self._row is not None:
@@ -228,7 +229,7 @@ class Continuation(LayerInputs):
     """
 
     def __init__(self, layers: Layers, stages: dict[int, Tensor], is_new_token: Tensor) -> None:
-        super().__init__(layers)
+        super().__init__(layers, first=min(stages))
         self.is_token = {first: torch.cat([old, is_new_token], dim=1) for first, old in stages.items()}
 
     def change(self, number: int, hidden: Tensor, named: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

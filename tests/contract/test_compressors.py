@@ -54,7 +54,7 @@ def test_every_parameter_and_every_tile_gets_a_gradient(name):
         if not key.endswith("k_proj.bias"):  # a constant added to every key changes no softmax
             assert parameter.grad.abs().sum() > 0, key
     has_choice = torch.tensor([page.num_crops > 1 for page in PAGES for _ in range(page.num_tiles)])
-    assert (tiles.grad if hasattr(tiles, "grad") else tiles.tokens.grad)[has_choice].abs().sum(dim=(1, 2)).min() > 0
+    assert tiles.tokens.grad[has_choice].abs().sum(dim=(1, 2)).min() > 0
 
 
 def test_what_is_kept_of_the_tiles_is_kept_of_the_page(name):

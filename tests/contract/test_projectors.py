@@ -1,5 +1,7 @@
 """Every registered projector keeps the promises the processor and the trainer rely on, with its default options."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -85,7 +87,7 @@ def test_windows_alone_give_the_tokens_they_give_in_the_whole(name):
     projector = build(name)
     grid, patches = accepted(name, WIDE)
     features = torch.randn(2, patches, 24)
-    chosen = torch.rand(2, projector.num_tokens(*grid) - projector.num_special()) < 0.4
+    chosen = torch.rand(2, math.prod(projector.output_grid(*grid))) < 0.4
     with torch.no_grad():
         whole = projector(features, grid)[:, : chosen.shape[1]]
         some = projector.project_windows(projector.windows_of(features, grid)[chosen])

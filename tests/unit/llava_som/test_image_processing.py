@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from llava_som.auto import LlavaSomProcessor
-from llava_som.image_processing import LlavaSomImageProcessor, TileGrid
+from llava_som.image_processing import LlavaSomImageProcessor
+from llava_som.tiling import TileGrid
 from tests.tiny import drawn_image, tiny_model, user
 
 TILED = {"grids": "grid_4", "tile_markers": True, "page_markers": True}

@@ -24,11 +24,12 @@ ONE_IMAGE = [user("List the items one by one.", drawn_image(3)), assistant("2. b
 NO_IMAGE = [user("What does each number mark?"), assistant("3. white cross")]
 
 
-def four_layers(decoder="llama", pruning=None, **options):
+def four_layers(decoder="llama", pruning=None, modality_adaptive=False, **options):
     """A model whose attention is far from even, so that no tie decides what stays."""
     torch.manual_seed(0)
     text = {**(MORE.get(decoder) or DECODERS[decoder]), "num_hidden_layers": 4, "initializer_range": 0.2}
-    model, processor = assemble(VISION["clip"], text | options, tokenizer=tiny_tokenizer(), pruning=pruning)
+    parts = {"tokenizer": tiny_tokenizer(), "pruning": pruning, "modality_adaptive": modality_adaptive}
+    model, processor = assemble(VISION["clip"], text | options, **parts)
     return model.eval(), processor
 
 
@@ -195,11 +196,10 @@ def test_a_batch_gives_what_its_samples_give_alone(pruning):
 
 @torch.no_grad()
 def test_a_modality_adaptive_decoder_still_knows_its_image_positions():
-    model, processor = four_layers(pruning=PYRAMID)
+    plain, processor = four_layers(pruning=PYRAMID)
+    model, _ = four_layers(pruning=PYRAMID, modality_adaptive=True)
     inputs = encode(processor, TWO_IMAGES, ONE_IMAGE)
-    before = model(**inputs).logits
-    model.make_modality_adaptive()
-    torch.testing.assert_close(model(**inputs).logits, before)
+    torch.testing.assert_close(model(**inputs).logits, plain(**inputs).logits)
     seen = []
     model.vision_twins[3]["k_proj"].weight.zero_()
     layer = model.get_decoder().layers[3]

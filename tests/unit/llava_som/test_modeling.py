@@ -207,13 +207,13 @@ def test_an_encoder_that_returns_another_grid_is_reported():
 def test_every_beam_and_sample_of_a_row_sees_all_its_images(monkeypatch, options):
     model, processor = tiny_model()
     inputs = encode(processor, prompts(CONVERSATIONS), "left", add_generation_prompt=True)
-    seen, insert = [], model._insert_images
-    monkeypatch.setattr(model, "_insert_images", lambda *given: (seen.append(given[2]), insert(*given))[1])
+    seen, embedded = [], model._embedded
+    monkeypatch.setattr(model, "_embedded", lambda *given: (seen.append(given[1]), embedded(*given))[1])
     rows = model.generate(**inputs, max_new_tokens=3, **options)
-    one, two, three = model.get_image_features(
-        inputs["pixel_values"]
-    ).pooler_output  # rows have one image, none, and two
-    torch.testing.assert_close(torch.cat(seen), torch.cat([one] * 3 + [two, three] * 3))  # and only the prompt has any
+    # Rows have one image, none, and two; only the prompt has any.
+    one, two, three = model.get_image_features(inputs["pixel_values"]).pooler_output
+    torch.testing.assert_close(seen[0], torch.cat([one] * 3 + [two, three] * 3))
+    assert len(seen) > 1 and all(features is None for features in seen[1:])
     assert len(rows) == (9 if "do_sample" in options else 3)
     with pytest.raises(ValueError, match=r"48 image tokens, the 2 image\(s\) give 32 features"):
         model.generate(**{**inputs, "pixel_values": inputs["pixel_values"][:2]}, max_new_tokens=3, **options)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from llava_som.configuration import LlavaSomConfig
 from llava_som.pruning import PRUNERS, build_pruner
 from llava_som.pruning.attention import QueriesAndKeys, captured_attention, outliers
 from llava_som.pruning.base import TilePruner, TileView, Units
@@ -8,6 +9,8 @@ from llava_som.pruning.blank_patch import contrast_of_patches
 from llava_som.pruning.budget import apportion
 from llava_som.tiling import TileGrid
 from tests.unit.llava_som.tile_views import ONE_CROP, PATCHES, SIDE, alike, block, different, pruner, uneven, view_of
+
+VISION_16X16 = {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 14}
 
 # What is taken from the encoder
 
@@ -249,3 +252,20 @@ def test_half_precision_goes_in_and_comes_out(name):
 def test_a_wrong_option_says_what_is_right(name, options, message):
     with pytest.raises(ValueError, match=message):
         build_pruner({"type": name, **options})
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"projector": "c_abstractor"}, r"CAbstractor needs the whole grid.* Use placement=post_v2t"),
+        ({"compressor": "group_mean", "tiling": "grid_4"}, r"compressor='group_mean' needs\. Use pre_v2t_group or"),
+    ],
+)
+def test_a_placement_that_the_parts_do_not_allow_is_refused_and_what_was_there_stays(parts, message):
+    wrong = {"type": "random", "placement": "pre_v2t"}
+    with pytest.raises(ValueError, match=message):
+        LlavaSomConfig(pruning=wrong, vision_config=VISION_16X16, **parts)
+    config = LlavaSomConfig(pruning="blank_patch", vision_config=VISION_16X16, **parts)
+    with pytest.raises(ValueError, match=message):
+        config.set_pruning(wrong)
+    assert config.pruning == {"type": "blank_patch"}

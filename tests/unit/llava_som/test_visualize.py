@@ -126,6 +126,9 @@ def test_the_heading_says_what_a_compressor_makes_of_what_is_kept():
     tokens = PixelReader(pruning="random").read(white((448, 448)))
     assert tokens_line(tokens, kept=True) == "384 of 512 tokens kept (75%)"
     assert tokens_line(tokens, kept=False) == "512 tokens"
+    compressed = replace(tokens, compressor="group_mean", before=256, after=256)
+    assert tokens_line(compressed, kept=True) == "384 of 512 tokens kept (75%), compressed to 256"
+    assert tokens_line(compressed, kept=False) == "256 tokens"
 
 
 @pytest.mark.parametrize(

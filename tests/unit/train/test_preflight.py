@@ -76,7 +76,10 @@ def test_nothing_to_train_is_refused(check):
 
 def test_a_processor_that_counts_other_image_tokens_than_the_model_is_refused(check):
     report = check([scene(0), text_only(0)], features=9)
-    with pytest.raises(ValueError, match=r"scene-0 has 16 image tokens for 1 image.*makes 9"):
+    with pytest.raises(ValueError, match=r"scene-0 has 16 image tokens for 1 image.*makes 9 .* counts 16\."):
+        refuse_if_broken(report.problems)
+    report = check([scene(0)], features=9, tiling={"grids": "grid_2x2", "global_tile": False})
+    with pytest.raises(ValueError, match=r"scene-0 has 64 .* counts 64; .* smallest .* makes 9 .* counts 16\."):
         refuse_if_broken(report.problems)
 
 
