@@ -12,6 +12,7 @@ from llava_som.processing import LlavaSomProcessor
 __all__ = ["LlavaSomConfig", "LlavaSomForConditionalGeneration", "LlavaSomProcessor"]
 
 AutoConfig.register(LlavaSomConfig.model_type, LlavaSomConfig, exist_ok=True)
-AutoImageProcessor.register(LlavaSomConfig, image_processor_classes={"pil": LlavaSomImageProcessor}, exist_ok=True)
+_backends: dict[str, type] = {"pil": LlavaSomImageProcessor, "torchvision": LlavaSomImageProcessor}
+AutoImageProcessor.register(LlavaSomConfig, image_processor_classes=_backends, exist_ok=True)
 AutoProcessor.register(LlavaSomConfig, LlavaSomProcessor, exist_ok=True)
 AutoModelForImageTextToText.register(LlavaSomConfig, LlavaSomForConditionalGeneration, exist_ok=True)

@@ -28,12 +28,8 @@ class Chat:
         self.waiting: list[dict[str, Any]] = []
 
     def add_image(self, file: str | Path) -> None:
-        """Load an image for the next question; a file that cannot be read is reported and changes nothing."""
-        try:
-            image = open_image(file)
-        except ImageError as error:
-            self._complain(error)
-            return
+        """Load an image for the next question; an ImageError for a file that cannot be read."""
+        image = open_image(file)
         self.waiting.append({"type": "image", "image": image})
         self.console.print(f"{file}: {image.width} x {image.height}, goes with the next question.", style="dim")
 
@@ -61,7 +57,7 @@ class Chat:
             case "/quit" | "/exit":
                 return False
             case "/image":
-                self.add_image(Path(argument.strip()).expanduser())
+                self._add_or_complain(Path(argument.strip()).expanduser())
             case "/reset":
                 self.reset()
             case _ if command.startswith("/"):
@@ -69,6 +65,13 @@ class Chat:
             case _:
                 self._ask_or_complain(line.strip())
         return True
+
+    def _add_or_complain(self, file: Path) -> None:
+        """A file that cannot be read is reported and changes nothing."""
+        try:
+            self.add_image(file)
+        except ImageError as error:
+            self._complain(error)
 
     def _ask_or_complain(self, question: str) -> None:
         """A question the model cannot take, such as one that spells out `<image>`, does not end the conversation."""
@@ -82,7 +85,11 @@ class Chat:
 
 
 def chat(assistant: Assistant, images: list[Path], max_new_tokens: int) -> None:
-    """Read lines until the user leaves."""
+    """Read lines until the user leaves.
+
+    Raises:
+        ImageError: one of `images` cannot be read; an answer without it would be another question's.
+    """
     console = Console()
     session = Chat(assistant, max_new_tokens, console)
     console.print(HELP, style="dim")

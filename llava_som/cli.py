@@ -165,7 +165,7 @@ def show(
     kept: Annotated[bool, typer.Option("--kept", help="Draw which tokens pruning drops; writes a picture.")] = False,
     pruning: Annotated[
         str | None,
-        typer.Option(help="With --kept: a pruner, as for chat. Default: the checkpoint's; without one, blank_patch."),
+        typer.Option(help="With --kept: a pruner, as for chat. Default: the checkpoint's, or blank_patch."),
     ] = None,
     grids: Annotated[str | None, typer.Option(help="Pages without --model: family of grids (grid_9).")] = None,
     tile_size: Annotated[int | None, typer.Option(help="The same: side of a tile in pixels (448).")] = None,
@@ -193,6 +193,7 @@ def show(
     if path.name.endswith(".marks.json"):
         views.show_marks(path, clean_image, out)
     elif model is not None:
+        _refuse("samples, which are printed", out=out)
         views.show_samples(path, model, image_root, count or 3)
     else:
         views.show_dataset(path, image_root, count or 24, out, host, port, open_browser)

@@ -196,7 +196,7 @@ def _tile_pruner(pruner: Pruner | None) -> TilePruner:
     """A pruner whose choice shows on the page, or a ValueError."""
     drawable = ", ".join(name for name in PRUNERS.names() if issubclass(PRUNERS.get(name), TilePruner))
     if pruner is None:
-        raise ValueError(f"Nothing is dropped here. Choose a pruner with --pruning: {drawable}; or leave --kept out.")
+        raise ValueError(f"Nothing is dropped by this model. Name a pruner with --pruning: {drawable}; or omit --kept.")
     if not isinstance(pruner, TilePruner):
         raise ValueError(
             f"{type(pruner).__name__} chooses inside the decoder, by the question too: a page alone does not show what "

@@ -6,6 +6,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,13 +71,14 @@ def run_preflight(
         dataset: records that break a rule or miss a file are put into its quarantine.
         config: of the model.
         image_tokens: features that the model returns for an image, see `features_per_image`.
-        num_samples: so many samples, spread over the data, are encoded, counted and rendered.
+        num_samples: so many samples, drawn at random, are encoded, counted and rendered; even steps would meet only
+            one kind of record where kinds take turns.
     """
     _check_records(dataset)
     report = PreflightReport(records=len(dataset))
     trained = text_tokens = 0
-    num_samples = min(num_samples, len(dataset))
-    for index in (number * len(dataset) // num_samples for number in range(num_samples)):
+    chosen = Random(0).sample(range(len(dataset)), min(num_samples, len(dataset)))
+    for index in sorted(chosen):
         try:
             inputs = dataset[index]
         except ValueError as error:  # not one usable record

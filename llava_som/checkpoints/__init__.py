@@ -18,6 +18,7 @@ from llava_som.checkpoints.docowl_names import rename_docowl
 from llava_som.checkpoints.llava_1_5 import load_llava_1_5
 from llava_som.checkpoints.llava_hf import export_llava, load_llava_hf
 from llava_som.checkpoints.weights import Loaded, load_complete
+from llava_som.pruning import build_pruner, named_pruner
 from llava_som.registry import closest_match_message
 
 __all__ = ["checkpoint_format", "convert_checkpoint", "export_llava", "load_checkpoint", "named_dtype", "rename_docowl"]
@@ -74,6 +75,7 @@ def load_checkpoint(
     Raises:
         ValueError: another format, missing or unexpected weights (all are listed), or a pruner that does not fit.
     """
+    build_pruner(named_pruner(pruning))  # a wrong name or option is said before gigabytes are read
     model, processor = _load(path, dtype, attn_implementation, vision_tower)
     if pruning is not None:
         model.set_pruning(pruning)

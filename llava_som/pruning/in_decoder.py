@@ -51,8 +51,8 @@ class DecoderPruner(Pruner, ABC):
         drops = self.drops_after(depth)
         if not drops or list(drops) != sorted(set(drops)) or not 0 < drops[0] <= drops[-1] < depth:
             raise ValueError(
-                f"{self} drops after {', '.join(map(str, drops)) or 'none'} of {depth} decoder layers. Choose one or "
-                f"more of 1 to {depth - 1}, ascending."
+                f"{self} drops after decoder layer {', '.join(map(str, drops)) or '(none)'}. This decoder has {depth} "
+                f"layers: allowed are 1 to {depth - 1}, ascending."
             )
         return drops
 

@@ -1,8 +1,10 @@
 import io
 
+import pytest
 from rich.console import Console
 
-from llava_som.chat import Chat
+from llava_som.chat import Chat, chat
+from llava_som.images import ImageError
 from llava_som.inference import Assistant
 from tests.tiny import drawn_image, tiny_model
 
@@ -17,3 +19,12 @@ def test_a_question_the_model_cannot_take_leaves_the_conversation_and_its_images
     assert (len(session.messages), len(session.waiting)) == (0, 1)
     assert session.handle("What is this?")
     assert (len(session.messages), len(session.waiting)) == (2, 0)
+
+
+def test_an_image_that_cannot_be_read_ends_the_command_but_not_a_conversation(tmp_path):
+    assistant, console = Assistant(*tiny_model()), Console(file=io.StringIO(), width=200)
+    with pytest.raises(ImageError, match="gone"):
+        chat(assistant, [tmp_path / "gone.png"], max_new_tokens=2)
+    session = Chat(assistant, max_new_tokens=2, console=console)
+    assert session.handle(f"/image {tmp_path / 'gone.png'}")
+    assert "gone.png" in console.file.getvalue() and not session.waiting

@@ -303,3 +303,10 @@ def test_an_original_checkpoint_of_the_hub_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: (asked.append(name), str(tmp_path))[1])
     assert local_folder("liuhaotian/llava-v1.5-7b") == local_folder(tmp_path) == tmp_path
     assert asked == ["liuhaotian/llava-v1.5-7b"]
+
+
+def test_a_wrong_pruner_is_said_before_weights_are_read(tmp_path):
+    model, _ = tiny_model()
+    model.config.save_pretrained(tmp_path)  # and no weights, which would be another error
+    with pytest.raises(ValueError, match="Did you mean 'visionzip'"):
+        load_checkpoint(tmp_path, pruning="visonzip")

@@ -127,6 +127,8 @@ def test_show_prints_what_would_be_trained(model_folder, tmp_path, capsys):
     assert code == 0
     assert "[16 image tokens]" in text
     assert "A red circle.</s>" in text
+    code, text = run(capsys, "show", tmp_path / "data.json", "--model", model_folder, "-o", tmp_path / "samples.html")
+    assert code and "--out does nothing for samples" in text
     code, _ = run(capsys, "show", tmp_path / "data.json", "-o", tmp_path / "page.html")
     assert (code, (tmp_path / "page.html").exists()) == (0, True)
 

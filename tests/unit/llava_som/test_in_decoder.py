@@ -310,9 +310,9 @@ def test_inputs_that_cannot_be_shortened_are_refused():
     ("decoder", "pruning", "named"),
     [
         ("minimax", FASTV, "linear_attention"),
-        ("llama", {"type": "fastv", "layer": 4}, "drops after 4 of 4 decoder layers.*1 to 3"),
+        ("llama", {"type": "fastv", "layer": 4}, "after decoder layer 4. This decoder has 4 layers.* 1 to 3"),
         ("llama", {"type": "pyramiddrop", "stage_ends": [0.5, 0.25]}, "ascending"),
-        ("llama", {"type": "pyramiddrop", "stage_ends": []}, "none of 4"),
+        ("llama", {"type": "pyramiddrop", "stage_ends": []}, "layer .none.*has 4"),
     ],
 )
 def test_decoders_and_layers_that_do_not_fit_are_named(decoder, pruning, named):

@@ -113,13 +113,13 @@ def test_pruners_that_a_page_alone_does_not_show_are_refused():
     for pruning, message in [
         ("token_correlation", "Name a checkpoint with --model"),
         ("fastv", "inside the decoder"),
-        ("none", "Nothing is dropped"),
+        ("none", "Nothing is dropped by this model"),
         ("randm", "Did you mean 'random'"),
     ]:
         with pytest.raises(ValueError, match=message):
             PixelReader(pruning=pruning)
     fastv = {"type": "fastv", "layer": 1}  # of two
-    for options, message in [({}, "Nothing is dropped"), ({"pruning": fastv}, "inside the decoder")]:
+    for options, message in [({}, "Nothing is dropped by this model"), ({"pruning": fastv}, "inside the decoder")]:
         with pytest.raises(ValueError, match=message):
             ModelReader(Assistant(*tiny_model(**options)))
 

@@ -48,10 +48,13 @@ def test_a_sound_data_set_passes_and_is_shown(check, tmp_path):
     assert "color: #008000" in page
 
 
-def test_samples_are_spread_over_the_data(check):
-    report = check([scene(number) for number in range(6)], samples=2)
-    assert ["red circle" in report.samples[0].plain, "red circle" in report.samples[1].plain] == [True, True]
-    assert len(report.samples) == 2
+def test_samples_show_every_kind_of_record_where_kinds_take_turns_and_the_same_ones_again(check):
+    records = [scene(number) for number in range(24)]  # three answers in turn
+    first, again = (check(records, samples=8).samples for _ in range(2))
+    assert len(first) == 8
+    for answer in ("red circle", "green triangle", "white cross"):
+        assert any(answer in sample.plain for sample in first)
+    assert [sample.plain for sample in first] == [sample.plain for sample in again]
 
 
 def test_every_record_and_file_is_checked_though_few_are_shown(check, tmp_path):
