@@ -1,11 +1,14 @@
 """DocCompressor (mPLUG-DocOwl2, arXiv 2409.03420, section 3.3): a page in as many tokens as one tile.
 
 Each token of the global tile attends to the high-resolution tokens of its own area and to nothing else. There are few
-keys for a query, and as many for every query of a page, so all pages go through one batched call of scaled dot
-product attention; pages of fewer crops are masked.
+keys for a query, and as many for every query of a page. All pages go through the layers in one call; inside, pages of
+equally many crops go through one call of scaled dot product attention, without padding.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,21 +49,47 @@ class DocCompressor(PageCompressor):
 
     def compress(self, global_PTD: Tensor, tiles: ProjectedTiles) -> Tensor:
         """Page tokens `[P, T, D]`."""
-        index_BK, valid_BK = self.keys(tiles)
-        tokens_SD = self.down(crop_tokens(tiles))
+        keys, tokens_SD = self.keys(tiles), self.down(crop_tokens(tiles))
         hidden_PTD = self.down(global_PTD)
         for layer in self.layers:
-            hidden_PTD = layer(hidden_PTD, tokens_SD, index_BK, valid_BK)
+            hidden_PTD = layer(hidden_PTD, tokens_SD, keys)
         return self.project(hidden_PTD)
 
-    def keys(self, tiles: ProjectedTiles) -> tuple[Tensor, Tensor | None]:
-        """The keys of each query as `window_tokens` gives them, with pages and queries as one dimension."""
+    def keys(self, tiles: ProjectedTiles) -> Keys:
+        """A window for each query."""
         index_PTK, valid_PTK = window_tokens(tiles)
-        return index_PTK.flatten(0, 1), None if valid_PTK is None else valid_PTK.flatten(0, 1)
+        return Keys(index_PTK, None if tiles.keep is None else valid_PTK, [page.num_crops for page in tiles.pages])
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which tokens the queries of P pages attend to.
+
+    Attributes:
+        index_PGK: numbers of tokens; each of G groups of successive queries of a page has its own.
+        valid_PGK: bool; which of them are meant, beside what `counts` leaves out; None when all are.
+        counts: how many of the K each page has; they come first.
+    """
+
+    index_PGK: Tensor
+    valid_PGK: Tensor | None
+    counts: Sequence[int]
+
+    def by_count(self) -> list[tuple[list[int], Tensor, Tensor | None]]:
+        """Pages with equally many keys, and their `index` and `valid` with pages and groups as one dimension B."""
+        found = []
+        for count in sorted(set(self.counts)):
+            pages = [page for page, own in enumerate(self.counts) if own == count]
+            index, valid = (
+                part if part is None else part[pages, :, :count].flatten(0, 1)
+                for part in (self.index_PGK, self.valid_PGK)
+            )
+            found.append((pages, index, valid))
+        return found  # type: ignore[return-value]
 
 
 class WindowAttentionLayer(nn.Module):
-    """Attention of groups of queries to the keys of each group, then a SwiGLU network with a norm inside.
+    """Attention of queries to their keys, then a SwiGLU network with a norm inside.
 
     As published, the attention is added to the normalised query, not to the query itself.
     """
@@ -77,25 +106,28 @@ class WindowAttentionLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = NormedSwiGLU(width)
 
-    def forward(self, query_PTD: Tensor, tokens_SD: Tensor, index_BK: Tensor, valid_BK: Tensor | None) -> Tensor:
+    def forward(self, query_PTD: Tensor, tokens_SD: Tensor, keys: Keys) -> Tensor:
         """`[P, T, D]` in, the same out.
 
         Args:
-            query_PTD: the queries; B groups of `P T / B` successive ones share their keys.
+            query_PTD: the queries.
             tokens_SD: all high-resolution tokens.
-            index_BK: the keys of each group among them.
-            valid_BK: bool; which of these are meant; None when all are.
+            keys: which of these each query attends to.
         """
         query = self.query_norm(query_PTD)
-        hidden = query + self.out_proj(self._attend(query, self.key_norm(tokens_SD), index_BK, valid_BK))
+        hidden = query + self.out_proj(self._attend(query, self.key_norm(tokens_SD), keys))
         return hidden + self.mlp(self.mlp_norm(hidden))
 
-    def _attend(self, query: Tensor, tokens: Tensor, index_BK: Tensor, valid_BK: Tensor | None) -> Tensor:
-        q_BHQd = self._by_head(self.q_proj(query).view(len(index_BK), -1, query.shape[-1]))
-        k_BHKd = self._by_head(self.k_proj(tokens)[index_BK])
-        v_BHKd = self._by_head(self.v_proj(tokens)[index_BK])
-        mask = None if valid_BK is None else valid_BK[:, None, None]
-        return F.scaled_dot_product_attention(q_BHQd, k_BHKd, v_BHKd, mask).transpose(1, 2).reshape(query.shape)
+    def _attend(self, query_PTD: Tensor, tokens_SD: Tensor, keys: Keys) -> Tensor:
+        query, key, value = self.q_proj(query_PTD), self.k_proj(tokens_SD), self.v_proj(tokens_SD)
+        attended = query.new_empty(query.shape)
+        for pages, index_BK, valid_BK in keys.by_count():
+            q_BHQd = self._by_head(query[pages].view(len(index_BK), -1, query.shape[-1]))
+            k_BHKd, v_BHKd = self._by_head(key[index_BK]), self._by_head(value[index_BK])
+            mask = None if valid_BK is None else valid_BK[:, None, None]
+            found = F.scaled_dot_product_attention(q_BHQd, k_BHKd, v_BHKd, mask).transpose(1, 2)
+            attended[pages] = found.reshape(len(pages), *query.shape[1:])
+        return attended
 
     def _by_head(self, hidden: Tensor) -> Tensor:
         return hidden.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from llava_som.compressors import COMPRESSORS
 from llava_som.compressors.base import ProjectedTiles
-from llava_som.compressors.doc_compressor import DocCompressor
+from llava_som.compressors.doc_compressor import DocCompressor, Keys
 from llava_som.compressors.windows import window_tokens
 from llava_som.configuration import LlavaSomConfig
 from llava_som.tiling import TileGrid
@@ -56,11 +58,11 @@ def test_a_token_of_one_crop_changes_the_page_token_of_its_area_and_no_other():
 def test_the_order_of_the_keys_in_a_window_means_nothing():
     module, page = compressor(), TileGrid(2, 2)
     tokens = tiles_of([page]).tokens
-    index, meant = window_tokens(ProjectedTiles(tokens, [page], GRID))
+    keys = module.keys(ProjectedTiles(tokens, [page], GRID))
     layer, query = module.layers[0], tokens[:1]
     flat = tokens[1:].flatten(0, 1)
-    found = layer(query, flat, index.flatten(0, 1), meant)
-    shuffled = layer(query, flat, index.flatten(0, 1)[:, [2, 0, 3, 1]], meant)
+    found = layer(query, flat, keys)
+    shuffled = layer(query, flat, replace(keys, index_PGK=keys.index_PGK[..., [2, 0, 3, 1]]))
     torch.testing.assert_close(found, shuffled, atol=1e-6, rtol=0)
 
 
@@ -70,7 +72,7 @@ def test_with_one_crop_every_query_has_one_key():
     query = layer.query_norm(tokens[:1])
     attended = query + layer.out_proj(layer.v_proj(layer.key_norm(tokens[1:])))
     expected = attended + layer.mlp(layer.mlp_norm(attended))
-    found = layer(tokens[:1], tokens.flatten(0, 1), torch.arange(8, 16).unsqueeze(1), None)
+    found = layer(tokens[:1], tokens.flatten(0, 1), Keys(torch.arange(8, 16).view(1, 8, 1), None, [1]))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
