@@ -1,22 +1,17 @@
 """How one token attends to the others in one layer of a running decoder, at the speed of whatever computes attention.
 
-SDPA and flash attention return no weights. For one call, the attention modules of one layer find the name of another
-attention function in their config: it computes the one row that is wanted and hands the call on to the function that
-the decoder was set to. Masks are made elsewhere, from the decoder's own config, so causality never rests on this.
+SDPA and flash attention return no weights. For one call, the attention of one layer is rerouted: the one row that is
+wanted is computed, and the call handed on to the function that the decoder was set to.
 """
 
 from __future__ import annotations
 
-import copy
-import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedConfig
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-_NAME = "llava_som_attention_row"
+from llava_som.attention.reroute import Reroute
 
 
 class AttentionRow:
@@ -25,39 +20,38 @@ class AttentionRow:
     Args:
         query: place of the token, `[B]`.
         is_token: bool `[B, L]`; False: padding.
+        past: how many of the L tokens a cache holds; the token is not one of them.
 
     Attributes:
         weights: float32 `[B, L]`, 0 where the token does not see; None until the layer has run.
     """
 
-    def __init__(self, query: Tensor, is_token: Tensor) -> None:
+    def __init__(self, query: Tensor, is_token: Tensor, past: int = 0) -> None:
         self.query = query
+        self.past = past
         self.is_token = is_token
         self.weights: Tensor | None = None
-        self._configs: list[tuple[Any, PreTrainedConfig]] = []
+        self._reroute = Reroute(self._attend)
 
     def watch(self, layer: nn.Module) -> None:
         """Fill the row in the layer's next call."""
-        for part in layer.modules():
-            config = getattr(part, "config", None)
-            if isinstance(config, PreTrainedConfig):
-                watched: Any = copy.copy(config)
-                watched._attn_implementation = _NAME
-                watched.attention_row = self
-                part.config = watched  # type: ignore[assignment]
-                self._configs.append((part, config))
+        self._reroute.install(layer)
 
     def release(self) -> None:
-        """Give the layer its config back; more than once does no harm."""
-        while self._configs:
-            part, config = self._configs.pop()
-            part.config = config
+        """Let the layer be; more than once does no harm."""
+        self._reroute.remove()
+
+    def _attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
+        original = self._reroute.original(module)
+        self.release()
+        self.fill(query, key, options)
+        return original(module, query, key, value, mask, **options)
 
     @torch.no_grad()
     def fill(self, query_BHLd: Tensor, key_BhLd: Tensor, options: dict[str, Any]) -> None:
         """Compute the row as the layer does: scaling, soft cap, sliding window and sink logits are in `options`."""
         batch = torch.arange(len(query_BHLd), device=query_BHLd.device)
-        query_Bhgd = query_BHLd[batch, :, self.query].unflatten(1, (key_BhLd.shape[1], -1))
+        query_Bhgd = query_BHLd[batch, :, self.query - self.past].unflatten(1, (key_BhLd.shape[1], -1))
         logits = (query_Bhgd @ key_BhLd.transpose(-1, -2)).flatten(1, 2).float()
         logits = logits * (options.get("scaling") or query_BHLd.shape[-1] ** -0.5)
         if (cap := options.get("softcap")) is not None:
@@ -72,15 +66,3 @@ class AttentionRow:
         distance = self.query.unsqueeze(1) - torch.arange(self.is_token.shape[1], device=self.query.device)
         seen = self.is_token & (distance >= 0)
         return seen if window is None else seen & (distance < window)
-
-
-def _attend_and_fill(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
-    row: AttentionRow = module.config.attention_row
-    row.release()
-    row.fill(query, key, options)
-    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    attend: Any = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager)  # type: ignore[arg-type]
-    return attend(module, query, key, value, mask, **options)
-
-
-AttentionInterface.register(_NAME, _attend_and_fill)
