@@ -17,6 +17,7 @@ EXAMPLES = (
     "python -m eval tasks=som_listing_tagged model=AFTER data=DIR/eval.jsonl baseline=eval_out/before",
     "python -m eval tasks=docdownstream model=PATH data=DocDownstream-1.0 batch_size=8",
     "python -m eval tasks=mmbench_en_dev model=PATH limit=50 max_new_tokens=16",
+    "python -m eval tasks=pope model=PATH intervention='{type: var, task: hallucination}'",
     "torchrun --nproc_per_node 8 -m eval tasks=mmmu_val model=PATH",
 )
 

@@ -29,6 +29,11 @@ class EvalConfig:
     pruning: str | dict[str, Any] | None = option(
         None, help="drop vision tokens: a name or {type: ..., option: ...}, instead of what the model's config says"
     )
+    intervention: str | dict[str, Any] | list[Any] | None = option(
+        None,
+        help="edit attention: a name, {type: ..., option: ...} or a list of these; every task then runs twice, without "
+        "it first, and the report holds both with the paired difference",
+    )
     max_new_tokens: int | None = option(None, help="longest answer; default: what each task states")
     seed: int = option(0, help="seed of sampling (when a task samples) and of the bootstrap")
     include_path: str | list[str] = option("", help="extra folders of lmms-eval tasks, comma-separated")

@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from llava_som.images import open_image, to_rgb
-from llava_som.inference import Assistant, Message, load_assistant
+from llava_som.inference import Assistant, InterventionSource, Message, load_assistant
 
 Request = tuple[Any, ...]
 
@@ -36,8 +36,12 @@ class LlavaSomChat(lmms):
     Args:
         pretrained: model folder; unused when `assistant` is given.
         batch_size: conversations per forward pass.
-        device, dtype, attn_implementation, pruning: as in `load_assistant`; under `torchrun` a rank takes its own GPU.
+        device, dtype, attn_implementation, pruning, intervention: as in `load_assistant`; under `torchrun` a rank takes
+            its own GPU.
         assistant: a loaded model.
+
+    Attributes:
+        answered: requests so far.
     """
 
     is_simple = False
@@ -50,12 +54,15 @@ class LlavaSomChat(lmms):
         dtype: str = "auto",
         attn_implementation: str = "auto",
         pruning: str | dict[str, Any] | None = None,
+        intervention: InterventionSource | None = None,
         assistant: Assistant | None = None,
     ) -> None:
         super().__init__()
         if assistant is None:
-            assistant = load_assistant(pretrained, _rank_device(device), dtype, attn_implementation, pruning)
+            place = _rank_device(device)
+            assistant = load_assistant(pretrained, place, dtype, attn_implementation, pruning, intervention)
         self.assistant = assistant
+        self.answered = 0
         self.batch_size = int(batch_size)
         if _world_size() == 1:
             self.accelerator = None  # else lmms-eval makes one, and its process-wide state outlives the evaluation
@@ -80,6 +87,7 @@ class LlavaSomChat(lmms):
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[list[str]]:
         """All answers of each request, round by round: the task words the next question from the answers so far."""
+        self.answered += len(requests)
         return [self._rounds(request.args) for request in self._progress(requests)]
 
     def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
@@ -125,6 +133,7 @@ class LlavaSomChat(lmms):
         with self._progress(total=len(requests)) as bar:
             for batch in order.get_batched(n=self.batch_size):
                 results += run(batch)
+                self.answered += len(batch)
                 bar.update(len(batch))
         return order.get_original(results)
 
@@ -202,7 +211,8 @@ def continuation_scores(
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
     lengths = inputs["attention_mask"].sum(dim=1)
     scores = []
-    log_probs_BLV = model(**inputs).logits.float().log_softmax(dim=-1)
+    with assistant.intervened():
+        log_probs_BLV = model(**inputs).logits.float().log_softmax(dim=-1)
     for row, prompt in enumerate(prompts):
         asked = processor.apply_chat_template(prompt, add_generation_prompt=True, **template)["input_ids"].shape[1]
         count = max(1, int(lengths[row]) - asked)

@@ -11,12 +11,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "ACT": "llava_som.attention.act",
+    "INTERVENTIONS": "llava_som.attention",
     "LlavaSomConfig": "llava_som.auto",
     "LlavaSomForConditionalGeneration": "llava_som.auto",
     "LlavaSomProcessor": "llava_som.auto",
     "Region": "llava_som.marks",
     "TimmTowerConfig": "llava_som.vision.timm",
+    "VAR": "llava_som.attention.var",
     "answer": "llava_som.inference",
+    "build_intervention": "llava_som.attention",
     "load_assistant": "llava_som.inference",
     "mark_image": "llava_som.marks",
 }

@@ -26,6 +26,8 @@ def test_help_needs_no_framework():
         (["tasks=pope", "model=x", "limit=0"], "limit=0: must be at least 1"),
         (["tasks=[]", "model=x"], "name at least one task"),
         (["tasks=pope", "model=x", "batch_size=big"], "batch_size='big'"),
+        (["tasks=pope", "model=x", "intervention=vra"], "Did you mean 'var'"),
+        (["tasks=pope", "model=x", "intervention={type: var, roh: 1}"], "Did you mean 'rho'"),
         (["tasks=pope", "model=x", "baseline=/nowhere"], "/nowhere: holds no report.json"),
     ],
 )
