@@ -117,7 +117,9 @@ def evaluate(context: typer.Context) -> None:
     _run_sibling("eval.__main__", context)
 
 
-@app.command(epilog="Example: llava-som chat llava-hf/llava-1.5-7b-hf --image photo.jpg")
+@app.command(
+    epilog="Example: llava-som chat llava-hf/llava-1.5-7b-hf --image photo.jpg --intervention '{type: var, rho: 0.5}'"
+)
 def chat(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name: ours, llava-hf, LLaVA-1.5 or DocOwl.")],
     image: Annotated[list[Path] | None, typer.Option(help="Image(s) of the first question.")] = None,
@@ -126,24 +128,33 @@ def chat(
     dtype: Dtype = "auto",
     attn_implementation: Attention = "auto",
     pruning: Pruning = None,
+    intervention: Annotated[
+        str | None,
+        typer.Option(help="Edit attention: var, '{type: var, rho: 0.5}', or a list of these. /table shows the effect."),
+    ] = None,
 ) -> None:
     """Talk to a model about images; the answer appears as it is written."""
     from llava_som.chat import chat as run
     from llava_som.inference import load_assistant
 
-    assistant = load_assistant(model, device, dtype, attn_implementation, _plug_in("pruning", pruning))
+    chosen = None if intervention is None else _yaml("intervention", intervention)
+    assistant = load_assistant(model, device, dtype, attn_implementation, _plug_in("pruning", pruning), chosen)
     run(assistant, list(image or []), max_new_tokens)
 
 
 @app.command(
     epilog="Example: llava-som show som_val/ | llava-som show som_val/ -o page.html | "
     "llava-som show data.json --model outputs/model | llava-som show page.png --tiles --kept | "
-    "llava-som show scans/ --tiles --kept --model outputs/model --pruning token_correlation -o figures/"
+    "llava-som show scans/ --tiles --kept --model outputs/model --pruning token_correlation -o figures/ | "
+    "llava-som show photo.jpg --attention --model outputs/model --question 'List the tags.' --intervention var"
 )
 def show(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Data or tagged images (a folder), a data file, a .marks.json; with --tiles, pages."),
+        typer.Argument(
+            help="Data or tagged images (a folder), a data file, a .marks.json; with --tiles, pages; with --attention, "
+            "an image."
+        ),
     ],
     model: Annotated[
         str | None, typer.Option(help="Checkpoint. Of data, print samples as it reads them; of pages, what it sees.")
@@ -165,22 +176,49 @@ def show(
     kept: Annotated[bool, typer.Option("--kept", help="Draw which tokens pruning drops; writes a picture.")] = False,
     pruning: Annotated[
         str | None,
-        typer.Option(help="With --kept: a pruner, as for chat. Default: the checkpoint's, or blank_patch."),
+        typer.Option(
+            help="With --kept, --attention: a pruner, as for chat. Default: the checkpoint's, or blank_patch."
+        ),
     ] = None,
     grids: Annotated[str | None, typer.Option(help="Pages without --model: family of grids (grid_9).")] = None,
     tile_size: Annotated[int | None, typer.Option(help="The same: side of a tile in pixels (448).")] = None,
     patch_size: Annotated[int | None, typer.Option(help="The same: side of a patch in pixels (14).")] = None,
     projector: Annotated[str | None, typer.Option(help="The same: what makes tokens of patches (h_reducer).")] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Draw what an answer attends to; needs --model and --question.")
+    ] = False,
+    question: Annotated[str | None, typer.Option(help="With --attention: what the model is asked.")] = None,
+    intervention: Annotated[
+        str | None, typer.Option(help="The same: compare with one, a name or '{type: var, rho: 0.5}'.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="The same: 10-12, or several as 0-3,10-12. Default: early, middle, late.")
+    ] = None,
+    sink_dims: Annotated[
+        str | None,
+        typer.Option(help="The same: sink dimensions, 1415,2533, or auto. Default: known ones, or by column."),
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The same: of the answer (128).")] = None,
 ) -> None:
     """Show a dataset in the browser, what a model is trained on token by token, or the marks of a sidecar.
 
     With --tiles or --kept: draw page images in the tiles a model reads, veil the tokens that pruning drops, and print
     the numbers. Without --model no weights are needed.
+
+    With --attention: ask about an image, and draw what question and answer attend to, by layer range and token, as a
+    page (-o x.html, the default), a picture (.png, .jpg) or a folder of all.
     """
     from llava_som import show as views
 
+    asked = {"intervention": intervention, "layers": layers, "sink_dims": sink_dims, "max_new_tokens": max_new_tokens}
     sizes = {"grids": grids, "tile_size": tile_size, "patch_size": patch_size, "projector": projector}
     sizes = {key: value for key, value in sizes.items() if value is not None}
+    if attention:
+        _refuse("attention", tiles=tiles or None, kept=kept or None, clean_image=clean_image, image_root=image_root)
+        _refuse("attention", count=count, open=open_browser or None, **sizes)
+        _show_attention(paths, model, question, pruning, out, asked)
+        return
+    _refuse("this; add --attention", question=question, **asked)
     if tiles or kept:
         _refuse("a page", image_root=image_root, count=count, clean_image=clean_image, open=open_browser or None)
         files = views.page_files(paths, out)
@@ -197,6 +235,26 @@ def show(
         views.show_samples(path, model, image_root, count or 3)
     else:
         views.show_dataset(path, image_root, count or 24, out, host, port, open_browser)
+
+
+def _show_attention(
+    paths: list[Path], model: str | None, question: str | None, pruning: str | None, out: Path | None, asked: Any
+) -> None:
+    from llava_som import show as views
+    from llava_som.attention import build_intervention
+
+    if model is None or question is None:
+        raise ValueError("--attention needs a checkpoint and a question: add --model and --question.")
+    if len(paths) > 1:
+        raise ValueError(f"{len(paths)} paths: attention is drawn of one image at a time.")
+    dims = asked.pop("sink_dims")
+    if dims is not None and dims != "auto":
+        dims = _yaml("sink-dims", f"[{dims}]")
+        if not all(isinstance(number, int) for number in dims):
+            raise ValueError(f"--sink-dims {dims}: write numbers, such as 1415,2533, or auto.")
+    asked["intervention"] = build_intervention(_plug_in("intervention", asked["intervention"]))
+    options = {key: value for key, value in {**asked, "sink_dims": dims}.items() if value is not None}
+    views.show_attention(paths[0], model, question, _plug_in("pruning", pruning), out, **options)
 
 
 def _page_reader(model: str | None, kept: bool, pruning: str | None, sizes: dict[str, Any]) -> Any:
@@ -255,6 +313,70 @@ def convert(
 
     convert_checkpoint(source, target, to, dtype, vision_tower)
     print(f"{source} -> {target} ({to}, {dtype})")
+
+
+@app.command(
+    epilog="Example: llava-som calibrate llava-hf/llava-1.5-7b-hf held_out.jsonl -o heads/ --layers 10-20 | then "
+    "llava-som chat llava-hf/llava-1.5-7b-hf --intervention '{type: act, heads: heads/heads.json}'"
+)
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub name; also a decoder of text alone.")],
+    examples: Annotated[
+        Path, typer.Argument(help="JSON lines: prompt or messages (and images), choices, answer, dataset.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of calibration.jsonl and heads.json.")],
+    layers: Annotated[str | None, typer.Option(help="Of the heads to try: 2,5,8-12. Default: as in the paper.")] = None,
+    beta: Annotated[float, typer.Option(help="Share of their attention that sinks keep.")] = 0.4,
+    alpha: Annotated[float, typer.Option(help="A sink gets more than alpha / N of the attention.")] = 5.0,
+    threshold: Annotated[float | None, typer.Option(help="A constant instead of alpha / N.")] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Of a paired bootstrap that a head raises the score; 0: its mean decides.")
+    ] = 0.95,
+    datasets: Annotated[int, typer.Option(help="At least so many datasets have to gain.")] = 1,
+    per_dataset: Annotated[int | None, typer.Option(min=1, help="Draw so many examples of each dataset.")] = None,
+    image_root: Annotated[Path | None, typer.Option(help="Folder of the images; default: that of the file.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples read at once.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the draw and the bootstrap.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    attn_implementation: Attention = "auto",
+) -> None:
+    """Find the heads that the intervention act should edit in a model: each is tried alone on held-out examples.
+
+    An example is {"messages": [{"role": "user", "content": "<image>Is it red?"}], "image": "a.jpg", "choices":
+    ["Yes", "No"], "answer": "Yes"}; with "prompt" in place of messages, a text is read as it stands. The likeliest
+    first token counts. Many heads are tried, so some gain by chance: judge the kept ones on other examples.
+
+    A run that was stopped goes on where it was.
+    """
+    from llava_som.attention.act import ACT
+    from llava_som.attention.calibrate import Rule, load_model
+    from llava_som.attention.calibrate import calibrate as run
+    from llava_som.attention.choices import read_examples
+    from llava_som.interrupts import orderly_stop
+
+    numbers = None if layers is None else _numbers("layers", layers)
+    act = ACT(beta=beta, alpha=alpha, threshold=threshold, layers=numbers)
+    rule = Rule(confidence=confidence, datasets=datasets)
+    questions = read_examples(examples, image_root)
+    loaded = load_model(model, device, dtype, attn_implementation)
+    options: dict[str, Any] = {"per_dataset": per_dataset, "batch_size": batch_size, "seed": seed}
+    try:
+        with orderly_stop():
+            found = run(*loaded, questions, out, act=act, name=model, rule=rule, show_progress=True, **options)
+    except KeyboardInterrupt as stop:
+        print("Stopped. What was tried is kept; the same command goes on from here.", file=sys.stderr)
+        raise typer.Exit((*stop.args, 130)[0]) from None
+    print(found.summary())
+
+
+def _numbers(key: str, text: str) -> list[int]:
+    """`2,5,8-12` as numbers."""
+    try:
+        ends = [tuple(map(int, part.split("-"))) for part in text.split(",")]
+        return [number for low, *high in ends for number in range(low, (high or [low])[0] + 1)]
+    except ValueError:
+        raise ValueError(f"--{key} {text}: write numbers and ranges, such as 2,5,8-12.") from None
 
 
 @app.command(epilog="Example: llava-som doctor")

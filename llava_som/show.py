@@ -1,4 +1,4 @@
-"""Looking before training: datasets in a browser, samples by their trained tokens, sidecars as tables, pages in tiles.
+"""Looking: at datasets in a browser, samples by their trained tokens, sidecars as tables, pages in tiles, attention.
 
 Each `show_` function is a use of `llava-som show`.
 """
@@ -11,16 +11,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from llava_som.files import new_file
 from llava_som.images import STORED_FORMATS, list_images, open_image, write_image
 from llava_som.marks.record import MarkRecord
 
 if TYPE_CHECKING:
+    from llava_som.attention_maps import AttentionMaps
     from llava_som.page_readers import PageReader
     from llava_som.token_map import TokenMap
 
@@ -168,6 +170,75 @@ def show_pages(files: Mapping[Path, Path], reader: PageReader, tiles: bool, kept
         console.print(token_table(token_map, kept))
         _write(draw_token_map(image, token_map, tiles, kept), target)
         console.print(f"written: {target}", soft_wrap=True)
+
+
+def show_attention(
+    path: Path,
+    model: str,
+    question: str,
+    pruning: str | dict[str, Any] | None = None,
+    out: Path | None = None,
+    **options: Any,
+) -> None:
+    """Ask a model about an image, and draw what question and answer attend to.
+
+    Args:
+        path: the image.
+        model: checkpoint.
+        question: what is asked.
+        pruning: instead of the checkpoint's.
+        out: an .html page, a .png or .jpg sheet, or a folder for the page, all sheets and every token. None:
+            IMAGE.attention.html in the current folder.
+        **options: of `attention_maps`.
+
+    Raises:
+        ImageError: an image that cannot be read.
+        ValueError: what `attention_maps` refuses, or an `out` of another kind.
+    """
+    from llava_som.attention_maps import attention_maps
+    from llava_som.inference import load_assistant
+
+    console = Console(markup=False, highlight=False)  # answers may hold brackets
+    out = out or Path(f"{path.stem}.attention.html")
+    if out.suffix.lower() not in ("", ".html", ".png", ".jpg", ".jpeg"):
+        raise ValueError(f"-o {out}: name an .html page, a .png or .jpg picture, or a folder for all of it.")
+    if out.resolve() == path.resolve():
+        raise ValueError(f"-o {out}: is the image itself. Name another file.")
+    image = open_image(path)
+    with console.status(f"asking {model}"):
+        maps = attention_maps(load_assistant(model, pruning=pruning), image, question, **options)
+    console.print(f"answer: {maps.answer.strip() or '(none)'}", soft_wrap=True)
+    if maps.other_answer is not None:
+        console.print(f"with {maps.intervention}: {maps.other_answer.strip() or '(none)'}", soft_wrap=True)
+    for number, layers in enumerate(maps.ranges):
+        shares = ", ".join(f"{name} {of[number].sum(axis=1).mean():.1%}".strip() for name, of in maps.sides)
+        console.print(
+            f"{layers}: {shares} of attention on the image; {int(maps.is_sink[number].sum())} sinks in it",
+            soft_wrap=True,
+        )
+    for file in _write_attention(maps, out):
+        console.print(f"written: {file}", soft_wrap=True)
+
+
+def _write_attention(maps: AttentionMaps, out: Path) -> list[Path]:
+    """Write a page, a sheet, or a folder of everything; the files."""
+    from llava_som import attention_pictures as pictures
+    from llava_som.attention_page import attention_page
+
+    sheets: dict[Path, Image.Image] = {}
+    page = out if out.suffix.lower() == ".html" else None
+    if out.suffix and page is None:
+        sheets[out] = pictures.draw_attention(maps)
+    elif page is None:
+        page = out / "attention.html"
+        sheets |= {out / "ranges.png": pictures.draw_ranges(maps), out / "patches.png": pictures.draw_patches(maps)}
+        sheets |= {out / f"tokens_{number}.png": sheet for number, sheet in enumerate(pictures.draw_tokens(maps), 1)}
+    if page is not None:
+        with new_file(page) as file:
+            file.write(attention_page(maps).encode())
+    for file_name, sheet in sheets.items():
+        _write(sheet, file_name)
+    return [*([] if page is None else [page]), *sheets]
 
 
 def token_table(token_map: TokenMap, kept: bool) -> Table:

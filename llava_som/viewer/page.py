@@ -16,20 +16,20 @@ _POLICY = (
 )
 
 
-def render_page(data: dict[str, Any]) -> str:
-    """The HTML of the viewer with `data` in it, which store.js reads.
+def render_page(data: dict[str, Any], name: str = "page", scripts: tuple[str, ...] = SCRIPTS) -> str:
+    """The HTML of the viewer, or of another page of this folder, with `data` in it, which its scripts read.
 
     Names, answers and reasons were written by others: they travel as JSON that cannot end its element, the scripts show
     them as text only, and the page's own policy lets no other script run.
     """
-    before, after = _template()
+    before, after = _template(name, scripts)
     return before + _inline_json(data) + after
 
 
 @cache
-def _template() -> tuple[str, str]:
-    style, script = _file("page.css"), "".join(_file(name) for name in SCRIPTS)
-    page = _file("page.html").replace("{{ policy }}", _POLICY.format(script=_digest(script), style=_digest(style)))
+def _template(name: str, scripts: tuple[str, ...]) -> tuple[str, str]:
+    style, script = _file(f"{name}.css"), "".join(_file(part) for part in scripts)
+    page = _file(f"{name}.html").replace("{{ policy }}", _POLICY.format(script=_digest(script), style=_digest(style)))
     before, after = page.replace("{{ style }}", style).split("{{ data }}")
     return before, after.replace("{{ script }}", script)
 

@@ -173,3 +173,29 @@ def test_chat_remembers_the_conversation_and_survives_a_bad_image(tmp_path):
     assert session.handle("/reset")
     assert session.messages == []
     assert not session.handle("/quit")
+
+
+def test_chat_takes_a_name_options_or_a_list_of_interventions(model_folder, capsys, monkeypatch):
+    def leave(*_):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", leave)
+    act = "{type: act, layers: [0, 1]}"
+    assert "With ACT." in run(capsys, "chat", model_folder, "--device", "cpu", "--intervention", act)[1]
+    code, text = run(
+        capsys,
+        "chat",
+        model_folder,
+        "--device",
+        "cpu",
+        "--intervention",
+        f"[{act}, {{type: var, tau_rel: 0.2, sink_dims: [3]}}]",
+    )
+    assert (code, "With ACT + VAR." in text) == (0, True), text
+    for wrong, message in [
+        ("vra", "Did you mean 'var'"),
+        ("{type: var, roh: 1}", "Did you mean 'rho'"),
+        ("3", "no type"),
+    ]:
+        code, text = run(capsys, "chat", model_folder, "--intervention", wrong)
+        assert (code, message in text) == (1, True), text
