@@ -7,15 +7,11 @@ SmolLM2-135M and its context of 8,192 tokens. Pages are 1512 x 1512 pixels in 3 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from measure import interleaved_ms
+from measure import in_fresh_process, interleaved_ms, peak_memory
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -104,12 +100,6 @@ def flops(call: Callable[[], object]) -> float:
     return round(counter.get_total_flops() / 1e12, 3)
 
 
-def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns in a process of its own, so that its peak of memory is its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
-
-
 def measure_one(method: dict[str, Any], pruning: dict[str, Any] | None, pages: int) -> dict[str, Any]:
     """One model on a prompt of so many pages: tokens, seconds, FLOPs, memory above that of the loaded model."""
     torch.set_num_threads(2)
@@ -124,24 +114,11 @@ def measure_one(method: dict[str, Any], pruning: dict[str, Any] | None, pages: i
         found["vision_s"] = round(time.perf_counter() - start, 2)
         found["kept_tokens_per_page"] = round(len(encoded.image_features) / pages)
         first_token(model, inputs)
-        found["first_token_s"] = round(min(_seconds(lambda: first_token(model, inputs)) for _ in range(2)), 2)
+        repeats = 2 if pages == 1 else 1
+        found["first_token_s"] = round(min(_seconds(lambda: first_token(model, inputs)) for _ in range(repeats)), 2)
     with torch.inference_mode():
         found["tflop"] = flops(lambda: first_token(model, inputs))
     return {**found, "peak_mib": peak()}
-
-
-@contextmanager
-def peak_memory() -> Iterator[Callable[[], int]]:
-    """Within, memory is watched; afterwards, MiB by which the process grew at its largest (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the largest size so far
-    before, found = _status("VmRSS"), []
-    yield lambda: found[0]
-    found.append((_status("VmHWM") - before) // 1024)
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from bench_model import SEVEN_B, SMALL, build, inputs_for, measure_inference, measure_training
+from gpu_attention import check_attention
 from gpu_data import check_data_models
 from measure import circumstances, write_results
 
@@ -88,6 +89,7 @@ SECTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
     "parity": check_parity,
     "gradients": check_gradients,
     "data_models": check_data_models,
+    "attention": check_attention,
     "speed": time_model,
 }
 

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: interleaved repeats, medians, and the circumstances that belong to a number."""
+"""How the benchmarks measure: interleaved repeats, medians, peaks of memory, and the circumstances of a number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,21 @@ def interleaved_ms(calls: dict[str, Callable[[], object]], repeats: int, warmup:
     return {name: round(statistics.median(values), 3) for name, values in times.items()}
 
 
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a process of its own, so that its peak of memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """Within, memory is watched; afterwards, MiB by which the process grew at its largest (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the largest size so far
+    before, found = _status("VmRSS"), []
+    yield lambda: found[0]
+    found.append((_status("VmHWM") - before) // 1024)
+
+
 def circumstances() -> dict[str, Any]:
     """Command, date, versions and machine."""
     return {
@@ -43,6 +61,11 @@ def write_results(results: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"written: {out}")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _version(distribution: str) -> str | None:

@@ -47,7 +47,7 @@ class ACT(ColumnSinks):
         least = torch.finfo(rest.dtype).eps
         has_rest = rest > least
         received = torch.where(has_rest, (1 - self.beta) * sinks / rest.clamp(min=least), 0.0)
-        return torch.stack([1 + received, torch.where(has_rest, self.beta, 1.0)], dim=-1)
+        return torch.stack([1 + received, torch.where(has_rest, torch.full_like(rest, self.beta), 1.0)], dim=-1)
 
     def reweight(
         self, attention: Tensor, hidden: Tensor, is_image: Tensor, *, observed: Tensor | None = None, layer: int = 0

@@ -30,7 +30,7 @@ class FirstToken(ByHead, KeyGroups):
     are given. Its scale gamma is `exp(bias)`.
     """
 
-    paper: ClassVar[str] = "Han et al., ZeroTuning, ICLR 2026, arXiv 2505.11739"
+    paper: ClassVar[str] = "Han et al., ZeroTuning, arXiv 2505.11739"
     groups: ClassVar[tuple[str, ...]] = ("rest", "first token")
 
     bias: float = option(

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from llava_som.attention.call import LayerCall
+from llava_som.attention.explicit_rows import Step
 from llava_som.attention.prompt import Prompt
 from llava_som.attention.reroute import Reroute
-from llava_som.attention.routes import Step, attend
+from llava_som.attention.routes import attend
 
 if TYPE_CHECKING:
     from llava_som.attention.session import Session

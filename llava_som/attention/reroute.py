@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -56,12 +57,13 @@ class Reroute:
         config: Any = self._configs.get(module, module.config)
         if config._attn_implementation == _NAME:
             return config.llava_som_reroute.attend
-        return ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, _eager_function(module))  # type: ignore[arg-type]
+        return ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, _eager_function(type(module)))  # type: ignore[arg-type]
 
 
-def _eager_function(module: nn.Module) -> Any:
-    """The eager attention of the file in which the module's class, or the class it extends, is written."""
-    files = (sys.modules[kind.__module__] for kind in type(module).__mro__)
+@cache
+def _eager_function(kind: type[nn.Module]) -> Any:
+    """The eager attention of the file in which a module's class, or the class it extends, is written."""
+    files = (sys.modules[part.__module__] for part in kind.__mro__)
     return next(filter(None, (getattr(file, "eager_attention_forward", None) for file in files)), None)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -92,7 +93,7 @@ def sink_value(hidden: Tensor, dims: Sequence[int]) -> Tensor:
         float32 `[B, L]`, at most sqrt(D). Squares are taken in float32: activations near 2,000 overflow float16.
     """
     norm = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.promote_types(hidden.dtype, torch.float32))
-    peak = hidden[..., list(dims)].to(norm.dtype).abs().amax(dim=-1)
+    peak = hidden.index_select(-1, _places(tuple(dims), hidden.device)).to(norm.dtype).abs().amax(dim=-1)
     return (peak * hidden.shape[-1] ** 0.5 / norm.clamp(min=torch.finfo(norm.dtype).tiny)).float()
 
 
@@ -126,6 +127,12 @@ def resolved_dims(given: list[int] | Literal["auto"] | None, decoder: DecoderLay
         return known_dims(decoder.config)
     checked_dims(given, decoder.width)
     return given
+
+
+@cache
+def _places(dims: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # or gradients would refuse it later
+        return torch.tensor(dims, device=device)
 
 
 def known_dims(config: PreTrainedConfig) -> list[int]:

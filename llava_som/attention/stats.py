@@ -8,34 +8,44 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+_STEPS = 64  # of decoding, counted together
 _LEAST = 1e-6  # a coefficient that differs from 1 by less changes nothing
 
 
 @dataclass
 class Tally:
-    """Of one intervention in one layer. Sums stay on their device until they are read.
+    """Of one intervention in one layer. Numbers stay on their device until they are read.
 
     Attributes:
         sums: rows x heads that were looked at, those whose attention was changed, and the mass that moved in them.
+        waiting: the same by row and head, not added up yet: a decoding step has better things to do.
         found: tokens of the prompts by group; where heads have groups of their own, over all heads.
     """
 
     sums: Tensor | None = None
+    waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     found: dict[str, Tensor] = field(default_factory=dict)
 
     def count(self, edits: Tensor, mass: Tensor, factors: Tensor) -> None:
         """Add rows of which groups got `mass` and were multiplied by `factors`, `[..., H, R, G]`."""
-        moved = ((factors - 1).abs() * mass).sum(dim=-1)
-        self._add(edits, moved)
+        self._add(edits, ((factors - 1).abs() * mass).sum(dim=-1))
 
     def count_rows(self, edits: Tensor, weights: Tensor, new: Tensor) -> None:
         """Add rows whose weights, `[B, H, R, K]`, became others."""
         self._add(edits, (new - weights).abs().sum(dim=-1))
 
     def _add(self, edits: Tensor, change: Tensor) -> None:
-        change = change * edits
-        looked_at = edits.expand_as(change).sum()
-        new = torch.stack([looked_at, (change > _LEAST).sum(), change.sum() / 2]).double()
+        self.waiting.append((edits, change))
+        if change.shape[-1] > 1 or len(self.waiting) >= _STEPS:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        if not self.waiting:
+            return
+        edits = torch.cat([edits.expand_as(change).flatten() for edits, change in self.waiting])
+        change = torch.cat([change.flatten() for _, change in self.waiting]) * edits
+        self.waiting.clear()
+        new = torch.stack([edits.sum(), (change > _LEAST).sum(), change.sum() / 2]).double()
         self.sums = new if self.sums is None else self.sums + new
 
     def count_found(self, groups: Sequence[str], labels: Tensor, is_token: Tensor) -> None:
@@ -47,6 +57,7 @@ class Tally:
 
     def read(self) -> LayerReport:
         """The numbers."""
+        self._add_up()
         looked_at, changed, moved = (0.0, 0.0, 0.0) if self.sums is None else self.sums.tolist()
         return LayerReport(
             int(looked_at), int(changed), moved, {name: int(number) for name, number in self.found.items()}

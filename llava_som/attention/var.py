@@ -108,9 +108,10 @@ class VAR(KeyGroups):
 
     def labels(self, call: LayerCall) -> Tensor:
         """Sinks in the text, sinks in the image, the rest of the image."""
-        is_sink = self._is_sink(call.hidden)
-        if self.preset == "repo" and call.past and call.hidden.shape[1] == 1:
-            is_sink = torch.zeros_like(is_sink)  # a token that was generated
+        if self.preset == "repo" and call.past and call.hidden.shape[1] == 1:  # a token that was generated
+            is_sink = torch.zeros(call.hidden.shape[:2], dtype=torch.bool, device=call.hidden.device)
+        else:
+            is_sink = self._is_sink(call.hidden)
         is_sink = call.remember("sink", is_sink)
         is_image = call.tokens.is_image.to(is_sink.device)
         in_image = torch.where(is_sink, _IMAGE_SINK, _IMAGE)
@@ -119,7 +120,7 @@ class VAR(KeyGroups):
     def coefficients(self, mass_HRG: Tensor) -> Tensor:
         """Sinks keep 1 - moved, image tokens that are none get the rest; both 1 in heads that are not image-centric."""
         in_text, in_sinks, elsewhere = mass_HRG[..., 1:].unbind(dim=-1)
-        moved = self._moved * self._selected(in_sinks, elsewhere)
+        moved = self._moved * self._selected(in_sinks, elsewhere).to(in_sinks.dtype)
         received = moved * (in_text + in_sinks) / elsewhere.clamp(min=torch.finfo(elsewhere.dtype).tiny)
         return torch.stack([torch.ones_like(moved), 1 - moved, 1 - moved, 1 + received], dim=-1)
 

@@ -11,9 +11,9 @@ from transformers import DynamicCache
 from llava_som.attention.act import ACT
 from llava_som.attention.call import LayerCall
 from llava_som.attention.decoder import DecoderLayers
+from llava_som.attention.explicit_rows import Step, edited_rows
 from llava_som.attention.heads import HeadChoice, described
 from llava_som.attention.prompt import Prompt, Tokens
-from llava_som.attention.routes import Step, edited_rows
 from llava_som.attention.stats import Tally
 from tests.decoders import one_of, prompts, tiny
 from tests.oracle import oracle

@@ -1,4 +1,4 @@
-"""No way of editing attention stores a T x T matrix: the largest tensor of a prefill grows with T, not with its square."""
+"""No way of editing attention stores a T x T matrix: the largest tensor of a prefill grows in proportion to T."""
 
 import pytest
 import torch

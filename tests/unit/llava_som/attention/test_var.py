@@ -7,8 +7,9 @@ from safetensors import safe_open
 from transformers import DynamicCache
 
 from llava_som.attention.call import LayerCall
+from llava_som.attention.explicit_rows import Step
 from llava_som.attention.prompt import Prompt, Tokens
-from llava_som.attention.routes import Step, attend
+from llava_som.attention.routes import attend
 from llava_som.attention.stats import Tally
 from llava_som.attention.var import VAR
 from tests.decoders import IMAGE, one_of, prompts, tiny
