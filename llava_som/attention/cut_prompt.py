@@ -141,8 +141,10 @@ class CutPrompt:
             mixed = mixed + (factors[..., cell] * share).unsqueeze(-1) * output
         if gathered is not None:
             heads, weights = gathered
-            own, base = (factors[heads].gather(-1, _by_row(_own(c, heads), weights)) for c in (self.cells, self.bases))
-            mixed[heads] += ((own - base) * weights) @ self._of_heads(self.call.value, heads).to(weights)
+            given, base = (
+                factors[heads].gather(-1, _by_row(_own(c, heads), weights)) for c in (self.cells, self.bases)
+            )
+            mixed[heads] += ((given - base) * weights) @ self._of_heads(self.call.value, heads).to(weights)
         return self._mended(low, mixed.to(self.call.value.dtype), factors, shares)
 
     def _mended(self, low: int, output: Tensor, factors: Tensor, shares: Sequence[tuple[int, Tensor]]) -> Tensor:
