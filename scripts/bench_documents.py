@@ -139,6 +139,13 @@ def measure_methods() -> dict[str, Any]:
     return found
 
 
+def measure_two_pages() -> dict[str, Any]:
+    """The most pages that fit the decoder's context without a compressor."""
+    found = {name: in_fresh_process(measure_one, METHODS[name], None, 2) for name in ("h_reducer", "doc_compressor")}
+    ratio = found["h_reducer"]["first_token_s"] / found["doc_compressor"]["first_token_s"]
+    return {**found, "h_reducer_over_doc_compressor": round(ratio, 2)}
+
+
 def measure_pages(counts: tuple[int, ...] = (1, 2, 5, 10, 20)) -> dict[str, Any]:
     """DocCompressor from 1 to 20 pages."""
     method = METHODS["doc_compressor"]
@@ -256,5 +263,6 @@ def run(repeats: int = 5) -> dict:
         "pruner_cost": measure_pruner_cost(3),
         "compressor": measure_compressor(repeats),
         "one_page": measure_methods(),
+        "two_pages": measure_two_pages(),
         "pages": measure_pages(),
     }
