@@ -1,6 +1,6 @@
 """Interventions on attention: time and memory beside SDPA without any, eager attention, and the released code's loop.
 
-    python scripts/bench.py attention                        # all of it, about 8 minutes on two cores
+    python scripts/bench.py attention                        # all of it, about 12 minutes on two cores
     python scripts/bench_attention.py 651 --parts model      # one size, one part, printed
 
 All figures are ratios in one run. VAR has the paper's preset and its layers; the loop edits the same layers, a lower
@@ -154,7 +154,7 @@ def measure_memory(lengths: Sequence[int] = (2048, 4096)) -> dict[str, Any]:
     """Peak of a prefill through one layer, in processes of their own; an AssertionError where it is not O(T).
 
     Twice the tokens may take little more than twice the memory, a matrix of T x T would take four times as much; and an
-    intervention may not add more than a sixteenth of the weights of all heads in float32.
+    intervention may not add more than a tenth of the weights of all heads in float32.
     """
     ways = ("none", "VAR", "VAR, rows", "ACT")
     peaks = {way: {length: in_fresh_process(_peak_of, way, length) for length in lengths} for way in ways}
@@ -165,7 +165,7 @@ def measure_memory(lengths: Sequence[int] = (2048, 4096)) -> dict[str, Any]:
         assert mib[longer] < 1.3 * mib[shorter] * longer / shorter, (
             f"{way} takes {mib} MiB: not in proportion to tokens"
         )
-        assert added.get(way, 0) < weights / 16, f"{way} adds {added[way]} MiB, weights of all heads are {weights}"
+        assert added.get(way, 0) < weights / 10, f"{way} adds {added[way]} MiB, weights of all heads are {weights}"
     return {"peak_mib": peaks, "added_mib": added, "weights_of_all_heads_mib": weights}
 
 
@@ -248,12 +248,12 @@ def run(
     """All of it, or some parts."""
     torch.set_num_threads(2)
     results: dict[str, Any] = {"repeats": repeats}
+    if "memory" in parts:
+        results["memory"] = measure_memory()
     if "operation" in parts:
         results["operation"] = run_operation(sizes, repeats)
     if "model" in parts:
         results["model"] = run_model(sizes, repeats)
-    if "memory" in parts:
-        results["memory"] = measure_memory()
     return {**results, "targets": verdicts(results)}
 
 

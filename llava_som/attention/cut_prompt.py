@@ -104,7 +104,8 @@ class CutPrompt:
         start, stop = call.past, call.past + call.query.shape[2]
         begin, end = self.ranges[0].start, self.ranges[-1].stop
         edited = max(self.first, start, begin)
-        output = call.value.new_zeros(call.query.shape[1], stop - start, call.value.shape[-1])
+        output = call.value.new_zeros(stop - start, call.query.shape[1], call.value.shape[-1])
+        output = output.transpose(0, 1)  # laid out as the decoder wants it
         for low, high, is_edited in _blocks(self.ranges, max(start, begin), min(edited, end), min(stop, end)):
             block = self._edited(low, high) if is_edited else self._plain(low, high)
             output[:, low - start : high - start] = block
@@ -136,9 +137,10 @@ class CutPrompt:
         shares = [(part.cell, (lse - total).exp()) for part, _, lse in parts]
         gathered = self._gathered(low, high, total)
         factors = self._factors(low, high, shares, gathered)
-        mixed = torch.zeros((), dtype=total.dtype, device=total.device)
-        for (cell, share), (_, output, _) in zip(shares, parts, strict=True):
-            mixed = mixed + (factors[..., cell] * share).unsqueeze(-1) * output
+        mixed = torch.zeros(*total.shape, self.call.value.shape[-1], dtype=total.dtype, device=total.device)
+        for cell, share in shares:
+            _, output, _ = parts.pop(0)  # is large, and not needed any more
+            mixed.addcmul_((factors[..., cell] * share).unsqueeze(-1), output.to(total.dtype))
         if gathered is not None:
             heads, weights = gathered
             given, base = (

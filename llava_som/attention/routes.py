@@ -39,7 +39,8 @@ def attend(call: LayerCall, steps: Sequence[Step], original: Callable[[int], Ten
     if route != "rows" and length - first > (0 if route == "fused" else _FEW):
         prompts = _cut(call, steps)
         if prompts is not None:
-            return torch.stack([prompt.run() for prompt in prompts])
+            outputs = [prompt.run().unsqueeze(0) for prompt in prompts]
+            return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     if first == 0:
         return edited_rows(call, steps, slice(0, length))
     return torch.cat([original(first), edited_rows(call, steps, slice(first, length))], dim=2)
