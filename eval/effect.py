@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llava_som.attention.base import Intervention
     from llava_som.attention.session import Run
+    from llava_som.attention.stats import Tally
 
 _CACHED = "All answers came from the cache, so nothing was counted; the report of the run that made them tells."
 _LOGITS = "It changes logits alone, so there is no attention to count."
@@ -117,10 +118,7 @@ def _of_all_ranks(run: Run, requests: int) -> tuple[Run, int]:
     """The run with the counts of all ranks in it."""
     import torch.distributed
 
-    tallies = {
-        place: (None if tally.sums is None else tally.sums.cpu(), {name: int(n) for name, n in tally.found.items()})
-        for place, tally in run.tallies.items()
-    }
+    tallies = {place: tally.on_cpu() for place, tally in run.tallies.items()}
     own = (tallies, run.had_image, requests)
     if not torch.distributed.is_initialized():
         return _added(run, [own]), requests
@@ -129,19 +127,11 @@ def _of_all_ranks(run: Run, requests: int) -> tuple[Run, int]:
     return _added(run, everyone), sum(count for _, _, count in everyone)
 
 
-def _added(run: Run, counts: Sequence[tuple[dict[tuple[int, int], tuple[Any, dict[str, int]]], bool, int]]) -> Run:
-    import torch
-
-    from llava_som.attention.stats import Tally
-
+def _added(run: Run, counts: Sequence[tuple[dict[tuple[int, int], Tally], bool, int]]) -> Run:
     total = dataclasses.replace(run, tallies={}, had_image=any(had_image for _, had_image, _ in counts))
     for tallies, _, _ in counts:
-        for place, (sums, found) in tallies.items():
-            tally = total.tallies.setdefault(place, Tally())
-            if sums is not None:
-                tally.sums = sums if tally.sums is None else tally.sums + sums
-            for name, number in found.items():
-                tally.count_found(name, torch.tensor(number))
+        for place, tally in tallies.items():
+            total.tallies.setdefault(place, type(tally)()).add(tally)
     return total
 
 

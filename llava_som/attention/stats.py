@@ -55,6 +55,19 @@ class Tally:
             number = ((labels == label) & real).sum()
             self.found[name] = self.found[name] + number if name in self.found else number
 
+    def on_cpu(self) -> Tally:
+        """The numbers so far, for another process."""
+        self._add_up()
+        sums = None if self.sums is None else self.sums.cpu()
+        return Tally(sums, found={name: number.cpu() for name, number in self.found.items()})
+
+    def add(self, other: Tally) -> None:
+        """Add what another process counted."""
+        if other.sums is not None:
+            self.sums = other.sums if self.sums is None else self.sums + other.sums
+        for name, number in other.found.items():
+            self.found[name] = self.found[name] + number if name in self.found else number
+
     def read(self) -> LayerReport:
         """The numbers."""
         self._add_up()
