@@ -126,14 +126,10 @@ def load_assistant(
             not fit the model, or what `load_checkpoint` refuses.
     """
     chosen = build_intervention(intervention)  # a wrong name or option is said before gigabytes are read
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    _check_device(device)
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+    device, precision = placed(device, dtype)
     attention = None if attn_implementation == "auto" else attn_implementation
     model: Any
-    model, processor = load_checkpoint(path, dtype=named_dtype(dtype), attn_implementation=attention, pruning=pruning)
+    model, processor = load_checkpoint(path, dtype=precision, attn_implementation=attention, pruning=pruning)
     return Assistant(model.to(device), processor, chosen)
 
 
@@ -155,8 +151,12 @@ def _fitted(intervention: Intervention, model: Any) -> Intervention:
     return parts[0] if len(parts) == 1 else Sum(parts)
 
 
-def _check_device(device: str) -> None:
-    """A wrong device is said before gigabytes are loaded."""
+def placed(device: str, dtype: str) -> tuple[str, torch.dtype]:
+    """A device and a dtype with `auto` resolved; a wrong one is a ValueError before gigabytes are loaded."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -164,6 +164,7 @@ def _check_device(device: str) -> None:
         raise ValueError(
             f"device={device}: cannot be used ({reason}). Use auto or cpu; llava-som doctor lists the GPUs."
         ) from None
+    return device, named_dtype(dtype)
 
 
 def answer(

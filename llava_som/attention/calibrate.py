@@ -187,8 +187,8 @@ def load_model(
     Raises:
         ValueError: what `load_assistant` refuses.
     """
-    from llava_som.checkpoints import checkpoint_format, named_dtype
-    from llava_som.inference import load_assistant
+    from llava_som.checkpoints import checkpoint_format
+    from llava_som.inference import load_assistant, placed
 
     try:
         checkpoint_format(PreTrainedConfig.get_config_dict(path)[0])
@@ -197,13 +197,10 @@ def load_model(
     else:
         assistant = load_assistant(path, device, dtype, attn_implementation)
         return assistant.model, assistant.processor
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+    device, precision = placed(device, dtype)
     options = {} if attn_implementation == "auto" else {"attn_implementation": attn_implementation}
     kind = AutoModelForImageTextToText if has_images else AutoModelForCausalLM
-    model: Any = kind.from_pretrained(path, dtype=named_dtype(dtype), **options)
+    model: Any = kind.from_pretrained(path, dtype=precision, **options)
     processor: Any = (AutoProcessor if has_images else AutoTokenizer).from_pretrained(path)
     tokenizer = getattr(processor, "tokenizer", processor)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # padding is masked

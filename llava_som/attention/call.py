@@ -89,8 +89,7 @@ class LayerCall:
         """Which of the first `keys` keys some queries see, bool, broadcastable to `[B, 1, R, keys]`."""
         mask, window = self.mask, self.options.get("sliding_window")
         if isinstance(mask, Tensor) and mask.ndim == 4:
-            seen = mask[:, :, rows, :keys]
-            return seen if seen.dtype == torch.bool else seen > torch.finfo(seen.dtype).min / 2
+            return as_bool(mask[:, :, rows, :keys])
         at, to = self.positions[rows].unsqueeze(1), self.key_positions[:keys]
         if mask is not None and not isinstance(mask, Tensor):  # a BlockMask of FlexAttention
             batch = torch.arange(len(self.query), device=at.device).view(-1, 1, 1, 1)
@@ -170,3 +169,8 @@ class LayerCall:
             is_causal=is_causal,
             scaling=self.scaling,
         )
+
+
+def as_bool(mask: Tensor) -> Tensor:
+    """A mask that is bool or added to logits, as bool: what is seen."""
+    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationMixin, LogitsProcessorList
 
 from llava_som.attention.base import Intervention
+from llava_som.attention.call import as_bool
 from llava_som.attention.decoder import DecoderLayers
 from llava_som.attention.layer_edit import LayerEdit
 from llava_som.attention.prompt import Prompt, Tokens, keep_with, prompt_of
@@ -307,13 +308,12 @@ def _tokens_of(mask: Any, batch: int, length: int, device: torch.device) -> Tens
     if not isinstance(mask, Tensor):
         return torch.ones(batch, length, dtype=torch.bool, device=device)
     if mask.ndim == 4:  # prepared ahead: what the last query sees
-        seen = mask[:, 0, -1, :length]
-        mask = (seen if seen.dtype == torch.bool else seen > torch.finfo(seen.dtype).min / 2).expand(batch, -1)
+        mask = as_bool(mask[:, 0, -1, :length]).expand(batch, -1)
     return mask[:, :length].bool().to(device)
 
 
 def _is_causal(mask: Tensor, tokens: Tokens, past: int, length: int) -> bool:
-    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    seen = as_bool(mask)
     held = min(seen.shape[-1], past + length)
     if held != past + length:
         return False
