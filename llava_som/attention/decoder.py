@@ -57,14 +57,19 @@ class DecoderLayers:
         if not hasattr(base, "get_decoder"):
             raise ValueError(f"{name!r} has no get_decoder(). Give a causal language model of transformers.")
         decoder = base.get_decoder()
-        depth = getattr(decoder.config, "num_hidden_layers", 0)
-        lists = (part for part in decoder.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
-        modules = next(lists, ())
+        modules = layer_list(decoder)
         if not modules:
-            raise ValueError(f"{name!r} has no list of {depth} decoder layers that interventions could edit.")
-        return cls(base, decoder, list(modules), decoder.config)
+            raise ValueError(f"{name!r} has no list of decoder layers that interventions could edit.")
+        return cls(base, decoder, modules, decoder.config)
 
     def image_tokens(self) -> set[int]:
         """Ids of the placeholders of image and video features; empty for a model of text alone."""
         names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
         return {number for name in names if isinstance(number := getattr(self.model.config, name, None), int)}
+
+
+def layer_list(decoder: Any) -> list[nn.Module]:
+    """The layers of a decoder in the order in which they run; empty where it has no list of them."""
+    depth = getattr(decoder.config, "num_hidden_layers", 0)
+    lists = (part for part in decoder.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
+    return list(next(lists, ()))

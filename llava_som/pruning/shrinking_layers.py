@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
+from llava_som.attention.decoder import layer_list
 from llava_som.pruning.base import keep_top
 from llava_som.pruning.decoder_attention import AttentionRow
 from llava_som.pruning.sequence import Shortening
@@ -53,8 +54,7 @@ class Layers:
         """
         decoder = language_model.get_decoder()
         config, depth = decoder.config, decoder.config.num_hidden_layers
-        lists = (part for part in decoder.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
-        modules = next(lists, ())
+        modules = layer_list(decoder)
         every = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
         kinds = list(getattr(config, "layer_types", None) or [every] * depth)
         if not modules:
@@ -65,7 +65,7 @@ class Layers:
             raise unfit(config, "expects its last layer to return as many tokens as the prompt has")
         if getattr(config, "num_kv_shared_layers", 0):
             raise unfit(config, "lets late layers attend to the keys of early ones")
-        return cls(list(modules), kinds, config)
+        return cls(modules, kinds, config)
 
 
 def unfit(config: Any, reason: str) -> ValueError:
